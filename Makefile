@@ -1,0 +1,52 @@
+# Every target sets up what it needs: a fresh machine with python3.11 (with venv and headers), make and gcc suffices.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.meterite-setup
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.PHONY: help setup run test lint bench soak openapi lock
+
+help:
+	@echo "make run      start the service on http://127.0.0.1:8000"
+	@echo "make test     every test but the long ones"
+	@echo "make soak     the long crash and load tests"
+	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make bench    the benchmarks of docs/performance.md"
+	@echo "make openapi  write openapi.json and docs/api.md from the program"
+	@echo "make lock     pin requirements anew (needs uv)"
+
+setup: $(STAMP)
+
+# The stamp is made last, so that a set-up that was interrupted is done again.
+$(STAMP): requirements/dev.txt pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+run: setup
+	$(VENV)/bin/meterite serve
+
+test: setup
+	$(PY) -m pytest -q -m "not soak"
+
+soak: setup
+	$(PY) -m pytest -q -m soak --timeout=0
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PY) -m benchmarks
+
+openapi: setup
+	$(VENV)/bin/meterite openapi
+
+lock:
+	$(LOCK) requirements/runtime.in -o requirements.txt
+	$(LOCK) requirements/dev.in -o requirements/dev.txt
