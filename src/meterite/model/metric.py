@@ -1,0 +1,79 @@
+"""The master record of what is measured, and what may be said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+DEFAULT_MIN_READING: Final = -9999999.0
+DEFAULT_MAX_READING: Final = 9999999.0
+METRIC_ID_LAST: Final = 2**31 - 1
+SERIES_ORDINAL_BITS: Final = 32
+
+
+class ConflictPolicy(StrEnum):
+    """What becomes of two readings of one series at one time."""
+
+    LAST = "last"
+    FIRST = "first"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """What a user says of a metric. Validated at the edge: see ``model/check.py``."""
+
+    code: str
+    name: str
+    min_reading: float = DEFAULT_MIN_READING
+    max_reading: float = DEFAULT_MAX_READING
+    truncate_reading_to: str | None = None
+    unit: str | None = None
+    description: str | None = None
+    timezone: str | None = None
+    on_conflict: ConflictPolicy = ConflictPolicy.LAST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A metric as the catalogue holds it. ``id`` is 1 … 2³¹−1 and never used again."""
+
+    id: int
+    org: str
+    spec: MetricSpec
+    active: bool = True
+
+    @property
+    def code(self) -> str:
+        return self.spec.code
+
+    @property
+    def series_first(self) -> int:
+        """The id of the series without labels, and the first of all the metric's series."""
+        return self.id << SERIES_ORDINAL_BITS
+
+    @property
+    def series_last(self) -> int:
+        return (self.id + 1 << SERIES_ORDINAL_BITS) - 1
+
+    def with_active(self, active: bool) -> Metric:
+        return replace(self, active=active)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One reading of a metric's state: µs since 1970 UTC, value."""
+
+    at_us: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricState:
+    """The newest reading of a metric over all its series by (reading_at, series id), and the one before it."""
+
+    current: Point | None = None
+    last: Point | None = None
