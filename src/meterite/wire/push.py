@@ -1,0 +1,103 @@
+"""The single push, ``POST /metric/{code}``: ``MeterBase`` in, ``Meter`` out, as JSON.
+
+What this file guarantees: any bytes whatever give a :class:`Push` or an error that leads to its place.
+Fields that ``MeterBase`` doesn't have are ignored, as the original did. The typed decoder takes what is
+surely right (for duplicate keys see ``readings_json``); all else is decided the exact way.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from meterite.model.check import check_labels, check_reading
+from meterite.model.columns import NO_TIME
+from meterite.model.errors import InvalidInputError
+from meterite.model.number import number_text
+from meterite.model.time import SECOND_US, format_rfc3339, parse_rfc3339
+from meterite.wire.json_exact import load_exact
+from meterite.wire.readings_exact import exact_reading, exact_time
+
+if TYPE_CHECKING:
+    from meterite.model.columns import Labels
+
+UNSET: Final = msgspec.UNSET
+_AT_PLACE: Final = ("body", "reading_at")
+
+
+class Push(NamedTuple):
+    """One reading; without a time the server gives one. A tuple is made faster than a dataclass."""
+
+    reading: float
+    at_us: int | None
+    labels: Labels = ()
+
+
+class _MeterBase(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reading: float
+    reading_at: str | msgspec.UnsetType = UNSET
+    labels: dict[str, str] | msgspec.UnsetType = UNSET
+
+
+_METER_BASE: Final = msgspec.json.Decoder(_MeterBase)
+
+
+def decode_push(body: bytes) -> Push:
+    """The reading in a body of any content type."""
+    try:
+        meter = _METER_BASE.decode(body)
+    except (ValueError, RecursionError):
+        return _decode_exactly(body)
+    at, labels = meter.reading_at, meter.labels
+    keys = 1 if at is UNSET else 2
+    if labels is not UNSET:
+        keys += 1 + len(labels)
+    if body.count(b'":') != keys or b" :" in body or b"\n:" in body or b"\t:" in body or b"\r:" in body:
+        return _decode_exactly(body)
+    return Push(
+        meter.reading,
+        None if at is UNSET else parse_rfc3339(at, place=_AT_PLACE),
+        () if labels is UNSET else check_labels(labels),
+    )
+
+
+def _decode_exactly(body: bytes) -> Push:
+    document = load_exact(body)
+    if not isinstance(document, dict):
+        raise InvalidInputError("shape-invalid", 'Send a JSON object like {"reading": 42.5}.')
+    if "reading" not in document:
+        raise InvalidInputError("missing-field", "The field reading is missing.", place=("body", "reading"))
+    reading = check_reading(exact_reading(document["reading"]))
+    at = document.get("reading_at")
+    if isinstance(at, int | float):
+        raise InvalidInputError(
+            "time-invalid", "A time must be a string like 2026-01-31T12:00:00Z.", place=_AT_PLACE
+        )
+    at_us = exact_time(at, None)
+    labels = document.get("labels")
+    if labels is not None and not isinstance(labels, dict):
+        raise InvalidInputError(
+            "label-invalid", "Labels must be an object of strings.", place=("body", "labels")
+        )
+    return Push(reading, None if at_us == NO_TIME else at_us, check_labels(labels or {}))
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    """A server writes thousands of times within few seconds: each second is formatted once."""
+    return format_rfc3339(second * SECOND_US)[:-1]
+
+
+def _time_text(us: int) -> str:
+    second, fraction = divmod(us, SECOND_US)
+    return f"{_second_text(second)}.{fraction:06d}Z" if fraction else f"{_second_text(second)}Z"
+
+
+def encode_meter(reading: float, at_us: int, metric_id: int, recorded_at_us: int) -> bytes:
+    """The contract's ``Meter``."""
+    return (
+        f'{{"reading":{number_text(reading)},"reading_at":"{_time_text(at_us)}",'
+        f'"metric_id":{metric_id},"recorded_at":"{_time_text(recorded_at_us)}"}}'
+    ).encode("ascii")

@@ -1,0 +1,177 @@
+"""Readings out of plain data, one by one: says of each what is wrong with it, and keeps the rest.
+
+What this file guarantees: whatever JSON came, each reading of it is either in the columns or in ``rejected``,
+by its number in the request. It is the slow way (some µs a reading), taken where ``readings_json`` doubts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import Any, Final
+
+import numpy as np
+
+from meterite.model.check import check_code, check_labels
+from meterite.model.columns import NO_TIME, Decoded, Rejected, SeriesKey
+from meterite.model.errors import InvalidInputError, TooLargeError
+from meterite.model.time import excerpt, from_unit, parse_rfc3339
+from meterite.wire.json_exact import NoNumber
+
+FIELDS: Final = ("metric", "reading", "reading_at", "labels")
+_FIELDS: Final = frozenset(FIELDS)
+_NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
+_NUMBER_CHARACTERS_MAX: Final = 400
+
+
+def too_many(readings_max: int) -> TooLargeError:
+    return TooLargeError(
+        "too-many-readings", f"A request may have at most {readings_max} readings; send several requests."
+    )
+
+
+def exact_reading(value: object) -> float:
+    """A finite float64 of a JSON number or a numeric string."""
+    if isinstance(value, str):
+        if len(value) > _NUMBER_CHARACTERS_MAX or _NUMBER.fullmatch(value) is None:
+            raise InvalidInputError(
+                "reading-invalid", f"{excerpt(value)} is not a number.", place=("body", "reading")
+            )
+        value = float(value)
+    elif isinstance(value, bool) or not isinstance(value, int | float | NoNumber):
+        raise InvalidInputError("reading-invalid", "A reading must be a number.", place=("body", "reading"))
+    try:
+        number = math.inf if isinstance(value, NoNumber) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidInputError(
+            "reading-invalid", "A reading must be a finite float64.", place=("body", "reading")
+        )
+    return number
+
+
+def exact_time(value: object, precision: str | None) -> int:
+    """µs since 1970; null is :data:`NO_TIME`."""
+    place = ("body", "reading_at")
+    if value is None:
+        return NO_TIME
+    if isinstance(value, str):
+        return parse_rfc3339(value, place=place)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(
+            "time-invalid", "A time must be a string like 2026-01-31T12:00:00Z, or an integer.", place=place
+        )
+    if precision is None:
+        raise InvalidInputError(
+            "time-invalid", "For integer times say ?precision=s, ms, us or ns.", place=place
+        )
+    return from_unit(value, precision)
+
+
+def _check_fields(entry: dict[str, Any]) -> None:
+    for name in entry:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name[:64], FIELDS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "a reading has " + ", ".join(FIELDS) + "."
+            raise InvalidInputError(
+                "unknown-field", f"There is no field {excerpt(name)}: {hint}", place=("body",)
+            )
+    for name in ("metric", "reading"):
+        if name not in entry:
+            raise InvalidInputError("missing-field", f"The field {name} is missing.", place=("body", name))
+
+
+class ExactRows:
+    """Gathers readings and rejections. ``count`` is the number of the next reading."""
+
+    def __init__(self, precision: str | None, readings_max: int) -> None:
+        self._precision = precision
+        self._readings_max = readings_max
+        self._written: dict[tuple[object, ...], SeriesKey] = {}
+        self._keys: dict[SeriesKey, int] = {}
+        self._key_index: list[int] = []
+        self._at_us: list[int] = []
+        self._values: list[float] = []
+        self._row: list[int] = []
+        self._rejected: list[Rejected] = []
+        self.count = 0
+
+    def add(self, entry: object, *, columns: bool = True) -> None:
+        """A row or, where they are allowed, columns."""
+        readings = entry.get("reading") if isinstance(entry, dict) else None
+        many = columns and isinstance(readings, list)
+        count = len(readings) if many and isinstance(readings, list) else 1
+        if self.count + count > self._readings_max:
+            raise too_many(self._readings_max)
+        try:
+            if not isinstance(entry, dict):
+                raise InvalidInputError("reading-invalid", "A reading must be a JSON object.")  # noqa: TRY301  # it becomes a rejection as all others do
+            self._add_entry(entry, many)
+        except InvalidInputError as exc:
+            self._reject(exc, count)
+        self.count += count
+
+    def reject(self, code: str, reason: str) -> None:
+        """The next reading is none."""
+        if self.count >= self._readings_max:
+            raise too_many(self._readings_max)
+        self._rejected.append(Rejected(self.count, code, reason))
+        self.count += 1
+
+    def _reject(self, exc: InvalidInputError, count: int) -> None:
+        first = self.count
+        self._rejected += [Rejected(first + row, exc.code, exc.message) for row in range(count)]
+
+    def _add_entry(self, entry: dict[str, Any], many: bool) -> None:
+        if not entry.keys() <= _FIELDS or "metric" not in entry or "reading" not in entry:
+            _check_fields(entry)
+        key = self._key(entry["metric"], entry.get("labels"))
+        if not many:
+            at, value = exact_time(entry.get("reading_at"), self._precision), exact_reading(entry["reading"])
+            self._append(key, self.count, at, value)
+            return
+        readings, times = entry["reading"], entry.get("reading_at")
+        if times is None:
+            times = [None] * len(readings)
+        if not isinstance(times, list) or len(times) != len(readings):
+            raise InvalidInputError(
+                "lengths-differ", "The columns reading and reading_at must be arrays of one length."
+            )
+        for row, (value, time) in enumerate(zip(readings, times, strict=True), self.count):
+            try:
+                self._append(key, row, exact_time(time, self._precision), exact_reading(value))
+            except InvalidInputError as exc:
+                self._rejected.append(Rejected(row, exc.code, exc.message))
+
+    def _key(self, metric: object, labels: object) -> SeriesKey:
+        """Checked once for each way it is written."""
+        if labels is not None and not isinstance(labels, dict):
+            raise InvalidInputError("label-invalid", "Labels must be an object of strings.")
+        written = (metric, *labels.items()) if labels else (metric,)
+        try:
+            return self._written[written]
+        except (KeyError, TypeError):  # New, or holds what is no string and so can't be looked up.
+            code = check_code(metric, place=("body", "metric"))
+            key = SeriesKey(code, check_labels(labels) if labels else ())
+        self._written[written] = key
+        return key
+
+    def _append(self, key: SeriesKey, row: int, at_us: int, value: float) -> None:
+        self._key_index.append(self._keys.setdefault(key, len(self._keys)))
+        self._at_us.append(at_us)
+        self._values.append(value)
+        self._row.append(row)
+
+    def decoded(self) -> Decoded:
+        return Decoded(
+            list(self._keys),
+            np.array(self._key_index, np.uint32),
+            np.array(self._at_us, np.int64),
+            np.array(self._values, np.float64),
+            np.array(self._row, np.int64) if self._rejected else None,
+            self._rejected,
+        )

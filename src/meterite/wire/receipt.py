@@ -1,0 +1,45 @@
+"""The answer to ``POST /readings``.
+
+What this file guarantees: however many readings were rejected, at most :data:`REJECTED_SHOWN_MAX` are listed;
+the rest is counted in ``rejected_more``, which stands there only where there is a rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from meterite.model.time import format_rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meterite.model.columns import Rejected
+
+REJECTED_SHOWN_MAX: Final = 1000
+
+
+def encode_receipt(
+    accepted: int,
+    rejected: Sequence[Rejected],
+    committed_at_us: int | None,
+    replaced: int | None = None,
+    unchanged: int | None = None,
+) -> bytes:
+    """``committed_at`` is null where nothing was written; ``replaced`` and ``unchanged`` stand where
+    they were asked for.
+    """
+    shown = rejected[:REJECTED_SHOWN_MAX]
+    receipt: dict[str, Any] = {
+        "accepted": accepted,
+        "rejected": [{"index": r.index, "code": r.code, "reason": r.reason} for r in shown],
+        "committed_at": None if committed_at_us is None else format_rfc3339(committed_at_us),
+    }
+    if len(rejected) > len(shown):
+        receipt["rejected_more"] = len(rejected) - len(shown)
+    if replaced is not None:
+        receipt["replaced"] = replaced
+    if unchanged is not None:
+        receipt["unchanged"] = unchanged
+    return msgspec.json.encode(receipt)

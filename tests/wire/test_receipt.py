@@ -1,0 +1,26 @@
+"""The receipt of ``POST /readings``."""
+
+from __future__ import annotations
+
+import json
+
+from meterite.model.columns import Rejected
+from meterite.wire.receipt import encode_receipt
+
+
+def test_a_receipt_has_what_the_client_asked_for():
+    """``replaced`` and ``unchanged`` only with ``?receipt=full``."""
+    assert encode_receipt(2, [], 1767225600 * 10**6) == (
+        b'{"accepted":2,"rejected":[],"committed_at":"2026-01-01T00:00:00Z"}'
+    )
+    full = json.loads(encode_receipt(2, [], 0, replaced=0, unchanged=1))
+    assert (full["replaced"], full["unchanged"]) == (0, 1)
+
+
+def test_rejections_are_bounded():
+    """1,000 are listed, the rest is counted; nothing was written: no time."""
+    rejected = [Rejected(n, "code-invalid", "No.") for n in range(1500)]
+    receipt = json.loads(encode_receipt(0, rejected, None))
+    assert receipt["rejected"][999] == {"index": 999, "code": "code-invalid", "reason": "No."}
+    assert (len(receipt["rejected"]), receipt["rejected_more"], receipt["committed_at"]) == (1000, 500, None)
+    assert "rejected_more" not in json.loads(encode_receipt(0, rejected[:1000], None))
