@@ -1,0 +1,274 @@
+"""Metrics and series in SQL.
+
+Every change of a metric takes a ``seq`` and a new catalogue version within the writer's lock, so that a commit can
+see in one comparison whether what it resolved still holds. A deleted metric keeps its row, with ``deleted_at``, so
+that ids are never used again and other workers learn of it. Making a metric or a series moves no version: nothing
+resolved before becomes wrong by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from sqlalchemy import insert, select, update
+
+from meterite.model.check import canonical_labels, parse_labels
+from meterite.model.errors import ConflictError, ExhaustedError, NotFoundError
+from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS, ConflictPolicy, Metric, MetricSpec
+from meterite.storage.journal import Clock, now_us, read_clock, write_clock
+from meterite.storage.resolve import POLICY_KINDS, Policies
+from meterite.storage.schema import metric as metric_table
+from meterite.storage.schema import org as org_table
+from meterite.storage.schema import series as series_table
+from meterite.storage.schema import tombstone as tombstone_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from meterite.model.columns import Labels
+    from meterite.model.metric import MetricState
+    from meterite.storage.database import Database
+
+SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
+_SERIES_CHUNK: Final = 500
+
+
+def not_found(code: str) -> NotFoundError:
+    return NotFoundError(
+        "metric-not-found", f"There is no metric {code[:200]!r}; make it with POST /metric/."
+    )
+
+
+def _metric_of(org: str, row: Row[Any]) -> Metric:
+    values = {name: getattr(row, name) for name in SPEC_FIELDS}
+    values["on_conflict"] = ConflictPolicy(values["on_conflict"])
+    return Metric(id=row.id, org=org, spec=MetricSpec(**values), active=bool(row.active))
+
+
+class SqlCatalog:
+    """``states`` answers current and last of metrics within a transaction (on_conflict is fixed by a reading)."""
+
+    def __init__(
+        self, database: Database, states: Callable[[Connection, int, list[int]], list[MetricState | None]]
+    ) -> None:
+        self._database = database
+        self._states = states
+        self._org_ids: dict[str, int] = {}
+
+    def org_id(self, org: str) -> int:
+        """The org's number in the database; the first use makes it."""
+        known = self._org_ids.get(org)
+        if known is None:
+            with self._database.reading() as conn:
+                known = conn.execute(select(org_table.c.id).where(org_table.c.name == org)).scalar()
+            if known is None:
+                known = self._make_org(org)
+            self._org_ids[org] = known
+        return known
+
+    def _make_org(self, org: str) -> int:
+        with self._database.writing() as conn:
+            known = conn.execute(select(org_table.c.id).where(org_table.c.name == org)).scalar()
+            if known is not None:
+                return int(known)
+            return int(conn.execute(insert(org_table).values(name=org)).inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
+
+    def version(self) -> int:
+        with self._database.reading() as conn:
+            return read_clock(conn).catalog_version
+
+    def changed(self, since: int) -> tuple[int, list[tuple[int, str]]]:
+        with self._database.reading() as conn:
+            version = read_clock(conn).catalog_version
+            if version == since:
+                return version, []
+            orgs = conn.execute(select(org_table.c.id).where(org_table.c.catalog_version > since)).scalars()
+            query = select(metric_table.c.org, metric_table.c.code).where(
+                metric_table.c.org.in_(orgs.all()), metric_table.c.version > since
+            )
+            return version, [(row.org, row.code) for row in conn.execute(query)]
+
+    def metric(self, org: str, code: str) -> Metric | None:
+        with self._database.reading() as conn:
+            row = self._row(conn, self.org_id(org), code) if org in self._org_ids else None
+        if row is None and org not in self._org_ids:
+            org_id = self.org_id(org)
+            with self._database.reading() as conn:
+                row = self._row(conn, org_id, code)
+        return None if row is None else _metric_of(org, row)
+
+    def _row(self, conn: Connection, org_id: int, code: str) -> Row[Any] | None:
+        columns = metric_table.c
+        return conn.execute(
+            select(metric_table).where(
+                columns.org == org_id, columns.code == code, columns.deleted_at.is_(None)
+            )
+        ).first()
+
+    def _live(self, conn: Connection, org_id: int, code: str) -> Row[Any]:
+        row = self._row(conn, org_id, code)
+        if row is None:
+            raise not_found(code)
+        return row
+
+    def page(self, org: str, limit: int) -> list[Metric]:
+        columns = metric_table.c
+        org_id = self.org_id(org)
+        query = select(metric_table).where(columns.org == org_id, columns.deleted_at.is_(None))
+        with self._database.reading() as conn:
+            return [_metric_of(org, row) for row in conn.execute(query.order_by(columns.id).limit(limit))]
+
+    def create(self, org: str, spec: MetricSpec) -> Metric:
+        org_id = self.org_id(org)
+        values = {name: getattr(spec, name) for name in SPEC_FIELDS}
+        values["on_conflict"] = spec.on_conflict.value
+        with self._database.writing() as conn:
+            if self._row(conn, org_id, spec.code) is not None:
+                raise ConflictError("metric-exists", f"A metric {spec.code[:200]!r} is registered already.")
+            version = read_clock(conn).catalog_version
+            result = conn.execute(
+                insert(metric_table).values(org=org_id, active=True, series_next=1, version=version, **values)
+            )
+            metric_id = int(result.inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
+            if metric_id > METRIC_ID_LAST:
+                raise ExhaustedError("metrics-exhausted", "No more metrics can be numbered in this database.")
+        return Metric(id=metric_id, org=org, spec=spec)
+
+    def _fold_ahead(self, org_id: int) -> None:
+        """Bring the states up to date before the writer's lock is taken, so that little is left to do within it."""
+        with self._database.reading() as conn:
+            self._states(conn, org_id, [])
+
+    def update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric:
+        org_id = self.org_id(org)
+        if "on_conflict" in changes:
+            self._fold_ahead(org_id)
+        with self._database.writing() as conn:
+            row = self._live(conn, org_id, code)
+            wanted = changes.get("on_conflict", row.on_conflict)
+            if wanted != row.on_conflict and self._states(conn, org_id, [row.id])[0] is not None:
+                raise ConflictError(
+                    "policy-fixed", "on_conflict can't change once the metric has had a reading."
+                )
+            values = {k: v.value if isinstance(v, ConflictPolicy) else v for k, v in changes.items()}
+            self._change(conn, org_id, row.id, values)
+            return _metric_of(org, self._live(conn, org_id, code))
+
+    def set_active(self, org: str, code: str, *, active: bool) -> Metric:
+        org_id = self.org_id(org)
+        with self._database.writing() as conn:
+            row = self._live(conn, org_id, code)
+            if bool(row.active) == active:
+                word = "active" if active else "inactive"
+                raise ConflictError(f"metric-{word}", f"The metric is {word} already.")
+            self._change(conn, org_id, row.id, {"active": active})
+            return _metric_of(org, self._live(conn, org_id, code))
+
+    def delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]:
+        """The metric and its last state. Its readings are hidden at once by a tombstone over all of it."""
+        org_id = self.org_id(org)
+        self._fold_ahead(org_id)
+        with self._database.writing() as conn:
+            row = self._live(conn, org_id, code)
+            if row.active:
+                raise ConflictError("metric-active", "Deactivate the metric before you delete it.")
+            state = self._states(conn, org_id, [row.id])[0]
+            seq = self._change(conn, org_id, row.id, {"deleted_at": now_us()})
+            metric = _metric_of(org, row)
+            conn.execute(
+                insert(tombstone_table).values(
+                    org=org_id,
+                    seq=seq,
+                    metric=row.id,
+                    series=None,
+                    series_first=metric.series_first,
+                    series_last=metric.series_last,
+                    at_first=int(np.iinfo(np.int64).min),
+                    at_last=int(np.iinfo(np.int64).max),
+                )
+            )
+        return metric, state
+
+    def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> int:
+        clock = read_clock(conn)
+        moved = Clock(clock.seq + 1, clock.next_recorded_at(now_us()), clock.catalog_version + 1)
+        write_clock(conn, moved)
+        version = moved.catalog_version
+        conn.execute(
+            update(metric_table).where(metric_table.c.id == metric_id).values(version=version, **values)
+        )
+        conn.execute(update(org_table).where(org_table.c.id == org_id).values(catalog_version=version))
+        return moved.seq
+
+    def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
+        """Ids of the metric's series with these labels, made where they aren't there yet."""
+        texts = [canonical_labels(pairs) if pairs else "" for pairs in labels]
+        wanted = sorted({text for text in texts if text})
+        with self._database.reading() as conn:
+            known = self._known_series(conn, metric.id, wanted)
+        missing = [text for text in wanted if text not in known]
+        if missing:
+            known.update(self._make_series(org_id, metric, missing))
+        return [known[text] if text else metric.series_first for text in texts]
+
+    def _known_series(self, conn: Connection, metric_id: int, texts: list[str]) -> dict[str, int]:
+        known: dict[str, int] = {}
+        for start in range(0, len(texts), _SERIES_CHUNK):
+            query = select(series_table.c.labels, series_table.c.id).where(
+                series_table.c.metric == metric_id,
+                series_table.c.labels.in_(texts[start : start + _SERIES_CHUNK]),
+            )
+            known.update(cast("list[tuple[str, int]]", conn.execute(query).all()))
+        return known
+
+    def _make_series(self, org_id: int, metric: Metric, texts: list[str]) -> dict[str, int]:
+        made: dict[str, int] = {}
+        with self._database.writing() as conn:
+            made.update(self._known_series(conn, metric.id, texts))
+            missing = [text for text in texts if text not in made]
+            first = conn.execute(
+                select(metric_table.c.series_next).where(metric_table.c.id == metric.id)
+            ).scalar_one()
+            if first + len(missing) >= 1 << SERIES_ORDINAL_BITS:
+                raise ExhaustedError("series-exhausted", "The metric can hold no more series.")
+            rows = [
+                {"id": metric.series_first | first + n, "org": org_id, "metric": metric.id, "labels": text}
+                for n, text in enumerate(missing)
+            ]
+            if rows:
+                conn.execute(insert(series_table), rows)
+                conn.execute(
+                    update(metric_table)
+                    .where(metric_table.c.id == metric.id)
+                    .values(series_next=first + len(missing))
+                )
+            made.update({row["labels"]: row["id"] for row in rows})
+        return made
+
+    def labels(self, series: Sequence[int]) -> dict[int, Labels]:
+        """The labels of series ids; a series without labels has none, and no row."""
+        found: dict[int, Labels] = {}
+        with self._database.reading() as conn:
+            for start in range(0, len(series), _SERIES_CHUNK):
+                query = select(series_table.c.id, series_table.c.labels).where(
+                    series_table.c.id.in_(series[start : start + _SERIES_CHUNK])
+                )
+                found.update({row.id: parse_labels(row.labels) for row in conn.execute(query)})
+        return {id_: found.get(id_, ()) for id_ in series}
+
+
+def read_policies(conn: Connection, org_id: int) -> Policies:
+    """The org's metrics whose policy isn't ``last``, deleted ones included (their readings may still be there)."""
+    columns = metric_table.c
+    query = select(columns.id, columns.on_conflict).where(
+        columns.org == org_id, columns.on_conflict != ConflictPolicy.LAST.value
+    )
+    rows = conn.execute(query.order_by(columns.id)).all()
+    return Policies(
+        np.array([row.id for row in rows], np.int64),
+        np.array([POLICY_KINDS[ConflictPolicy(row.on_conflict)] for row in rows], np.uint8),
+    )

@@ -1,0 +1,265 @@
+"""Compaction: what is to be done next, by one process at a time, in steps that give way to requests.
+
+What this file guarantees: at no moment is a reading seen twice or not at all; a crash anywhere leaves rows that nobody
+sees, and they are swept later; the writer's lock is held for well under 50 ms at a time. docs/architecture.md tells
+the way of a reading.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meterite.model.errors import DamagedError
+from meterite.storage.journal import driver
+from meterite.storage.journal_step import compact_journal
+from meterite.storage.run_merge import (
+    apply_tombstones,
+    choose_runs,
+    merge_runs,
+    unapplied,
+    windows_to_look_at,
+)
+from meterite.storage.snapshot import compacted_seq
+from meterite.storage.sweep import Sweeper
+from meterite.storage.windows import window_starts
+from meterite.storage.work import Done, DroppedError, Limits, StoppedError, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from meterite.storage.backlog import Waiting
+    from meterite.storage.resolve import Tombstone
+    from meterite.storage.store import SqliteStore
+
+_DELETE_TOMBSTONE = (
+    "DELETE FROM tombstone WHERE id = ? AND seq <= (SELECT compacted_seq FROM org WHERE org.id = tombstone.org)"
+    " AND NOT EXISTS (SELECT 1 FROM run WHERE run.org = tombstone.org AND live_at IS NOT NULL AND dead_at IS NULL"
+    " AND applied_seq < tombstone.seq AND seq_first < tombstone.seq"
+    " AND run.series_first <= tombstone.series_last AND run.series_last >= tombstone.series_first"
+    " AND run.at_first <= tombstone.at_last AND run.at_last >= tombstone.at_first)"
+)
+
+
+class Compactor:
+    """Call :meth:`run_once` in a loop, from one thread; pause where it answers False. :meth:`stop` from any thread."""
+
+    def __init__(self, store: SqliteStore, limits: Limits | None = None) -> None:
+        self._work = Work(store, limits or Limits())
+        self._work.pause = self._between
+        self._sweeper = Sweeper(self._work)
+        self._lock = Path(f"{store.database.path}.compact.lock")
+        self._fd = -1
+        self._looked = self._busy = 0.0
+        self._tombstones_next = 0.0
+        self._first_seen: dict[int, float] = {}
+        self._upto_id: int | None = None
+        self._idle = False
+
+    @property
+    def done(self) -> Done:
+        return self._work.done
+
+    def stop(self) -> None:
+        """Let :meth:`run_once` end soon; what it was doing is done again by the next."""
+        self._work.stopping.set()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def only_until_now(self) -> None:
+        """Take what is in the journal at this moment, and leave what comes later."""
+        with self._work.database.reading() as conn:
+            (last,) = driver(conn).execute("SELECT max(id) FROM journal").fetchone()
+        self._upto_id = -1 if last is None else last
+
+    def run_once(self) -> bool:
+        """One step; whether there was anything to do. UnavailableError where the disk is full or the file locked."""
+        return bool(self.attempt())
+
+    def attempt(self) -> bool | None:
+        """The same; None where it is another process's turn."""
+        with self._alone() as alone:
+            if not alone:
+                return None
+            try:
+                return self._step()
+            except StoppedError:
+                return False
+            except DroppedError:
+                self._work.done.dropped += 1
+            except DamagedError:
+                self._work.store.flush_damage()
+            except BaseException:
+                self._looked = 0.0
+                raise
+            self._looked = 0.0
+            return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether this process may compact now. The lock dies with its holder."""
+        if self._fd < 0:
+            self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _step(self) -> bool:
+        with self._work.database.reading() as conn:
+            if self._work.learn(conn):
+                self._busy, self._idle = time.monotonic(), False
+        self._work.checkpoint()
+        org_id = self._due()
+        if org_id is not None:
+            compact_journal(self._work, org_id)
+            self._sweeper.sweep()
+            return True
+        self._look()
+        return self._merge() or self._tombstones() or self._sweeper.sweep() or self._tidy()
+
+    def _between(self) -> None:
+        """In the middle of long work: the journal's turn."""
+        with self._work.database.reading() as conn:
+            self._work.learn(conn)
+        org_id = self._due()
+        if org_id is not None:
+            compact_journal(self._work, org_id)
+        self._work.checkpoint()
+
+    # The journal
+
+    def _due(self) -> int | None:
+        """The org with the most readings among those whose journal is to be compacted."""
+        limits, now = self._work.limits, self._work.now()
+        best: tuple[int, int] | None = None
+        for org_id, waiting in list(self._work.backlog.orgs.items()):
+            if (best is None or waiting.readings > best[0]) and self._is_due(waiting, limits, now):
+                with self._work.database.reading() as conn:
+                    self._work.backlog.bury(org_id, compacted_seq(conn, org_id))
+                if waiting.ids and self._is_due(waiting, limits, now):
+                    best = waiting.readings, org_id
+        return None if best is None else best[1]
+
+    def _is_due(self, waiting: Waiting, limits: Limits, now: int) -> bool:
+        if self._upto_id is not None and waiting.ids[0] > self._upto_id:
+            return False
+        return (
+            waiting.readings >= limits.journal_readings
+            or waiting.bytes >= limits.journal_bytes
+            or len(waiting.ids) >= limits.journal_rows
+            or now - waiting.recorded_at[0] >= limits.journal_age_s * 1e6
+        )
+
+    # Runs
+
+    def _look(self) -> None:
+        """Now and then go through the run table, for what no memory names."""
+        now = time.monotonic()
+        known = self._looked and now - self._looked < self._work.limits.look_s
+        if known and not self._work.look:
+            return
+        self._work.look = False
+        self._sweeper.look()
+        if not known and not (self._work.limits.last_tier and self._looked):
+            with self._work.database.reading() as conn:
+                self._work.dirty |= windows_to_look_at(conn)
+        self._looked = now
+
+    def _merge(self) -> bool:
+        while self._work.dirty:
+            org_id, window = self._work.dirty.pop()
+            closes = int(window_starts(window + 1, window + 1)[0])
+            with self._work.database.reading() as conn:
+                chosen = choose_runs(conn, self._work.limits, org_id, window, self._work.now(), closes)
+            if chosen and merge_runs(self._work, org_id, window, chosen):
+                self._work.dirty.add((org_id, window))
+                return True
+        return False
+
+    # Tombstones
+
+    def _tombstones(self) -> bool:
+        delay = self._work.limits.tombstone_delay_s
+        now = time.monotonic()
+        if now < self._tombstones_next:
+            return False
+        with self._work.database.reading() as conn:
+            orgs = [row[0] for row in driver(conn).execute("SELECT DISTINCT org FROM tombstone ORDER BY org")]
+        # A whole round of all orgs, so that one that can't be served doesn't keep the others waiting.
+        worked = [org_id for org_id in orgs if self._tombstones_of(org_id, delay)]
+        if not worked:
+            self._tombstones_next = now + min(60.0, delay)
+        return bool(worked)
+
+    def _tombstones_of(self, org_id: int, delay: float) -> bool:
+        with self._work.database.reading() as conn:
+            snapshot = self._work.snapshot(conn, org_id)
+        now = time.monotonic()
+        old = {t.id for t in snapshot.tombstones if now - self._first_seen.setdefault(t.id, now) >= delay}
+        worked = False
+        if any(t.id in old and t.seq > snapshot.compacted_seq for t in snapshot.tombstones):
+            compact_journal(self._work, org_id)
+            worked = True
+        for run in snapshot.runs:
+            hiding = unapplied(snapshot, run)
+            if hiding:
+                rewrite = any(t.id in old for t in hiding)
+                worked |= apply_tombstones(self._work, snapshot, run, hiding, rewrite=rewrite)
+        return self._drop_tombstones(snapshot.tombstones) or worked
+
+    def _drop_tombstones(self, tombstones: list[Tombstone]) -> bool:
+        """Those that hide nothing any more. Proven within the transaction."""
+        dropped = 0
+        for start in range(0, len(tombstones), 100):
+            with self._work.database.reading() as conn:
+                ready = self._ready(conn, tombstones[start : start + 100])
+            if ready:
+                with self._work.write() as conn:
+                    for tombstone in ready:
+                        dropped += driver(conn).execute(_DELETE_TOMBSTONE, (tombstone.id,)).rowcount
+                        self._first_seen.pop(tombstone.id, None)
+        if dropped:
+            self._work.look = True  # labels of deleted metrics
+        return dropped > 0
+
+    def _ready(self, conn: Connection, tombstones: list[Tombstone]) -> list[Tombstone]:
+        statement = _DELETE_TOMBSTONE.replace("DELETE", "SELECT 1", 1)
+        return [t for t in tombstones if driver(conn).execute(statement, (t.id,)).fetchone() is not None]
+
+    # The file
+
+    def _tidy(self) -> bool:
+        """When nothing has come for a while: empty the log, and give back much free space."""
+        if self._idle or time.monotonic() - self._busy < self._work.limits.idle_s:
+            return False
+        free, pages = self._sweeper.free_pages()
+        if free > self._work.limits.free_pages_max and free * 4 > pages:
+            self._sweeper.vacuum()
+            return True
+        if self._work.database.wal_bytes():
+            self._work.checkpoint(truncate=True)
+        self._idle = True
+        return False
+
+    def shrink(self) -> int:
+        """Give all free pages back, in steps, and empty the log; answers the pages that the file had too many."""
+        free, _ = self._sweeper.free_pages()
+        while self._sweeper.vacuum():
+            self._work.checkpoint()
+        self._work.checkpoint(truncate=True)
+        return free

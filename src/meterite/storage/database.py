@@ -1,0 +1,309 @@
+"""One SQLite file: its connections, its one writer at a time, its migrations, its checkpoints.
+
+Guarantees:
+- a write transaction is held by one thread of one process; the others wait in line on a lock file (``flock``), which
+  is fair where SQLite's busy handler polls. Nobody waits longer than ``LOCK_WAIT_S``;
+- a committed transaction is on disk (WAL, ``synchronous=FULL``);
+- checkpoints run under the same lock, since SQLite up to 3.51.2 has a bug where they race commits
+  (sqlite.org/wal.html#walresetbug);
+- the driver's errors leave here as :class:`UnavailableError`.
+
+Everything here blocks; call it from a worker thread. Connections belong to the thread that opened them and are opened
+after a fork, never before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from meterite.model.errors import SchemaTooNewError, SettingsError, UnavailableError
+from meterite.storage.schema import SCHEMA_REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCK_WAIT_S: Final = 5.0
+LOCK_POLL_S: Final = 0.0005
+PAGE_BYTES: Final = 16_384
+CHECKPOINT_BYTES: Final = 4 << 20
+WAL_REPORTED_BYTES: Final = 256 << 20
+WAL_BYTES_MAX: Final = 1 << 30
+
+
+def sqlite_path(database_url: str) -> Path:
+    """The file that ``sqlite:///relative`` or ``sqlite:////absolute`` names. SettingsError for anything else."""
+    try:
+        url = make_url(database_url)
+    except Exception as exc:
+        raise SettingsError("database-url", "database_url is not an address of a database") from exc
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise SettingsError("database-url", "database_url must be sqlite:///file or sqlite:////absolute/file")
+    return Path(url.database).absolute()
+
+
+def translate(exc: Exception) -> UnavailableError | None:
+    """What a driver's error means to the user; None where it is our bug."""
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    text = str(cause).lower()
+    if isinstance(cause, OSError):
+        if cause.errno in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}:
+            return UnavailableError(
+                "disk-full", "The disk takes no more; nothing was written.", retry_after_s=10
+            )
+        return None
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    if "locked" in text or "busy" in text:
+        return UnavailableError("database-locked", "Another program holds the database; try again.")
+    if "full" in text or "disk i/o" in text or "unable to open" in text or "readonly" in text:
+        return UnavailableError("disk-full", "The disk takes no more; nothing was written.", retry_after_s=10)
+    return None
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, DBAPIError, OSError) as exc:
+        known = translate(exc)
+        if known is None:
+            raise
+        raise known from exc
+
+
+class FileLock:
+    """An ``flock`` on a file of its own, and before it a lock among this process's threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.Lock()
+        self._fd = -1
+
+    def acquire(self, wait_s: float = LOCK_WAIT_S) -> None:
+        """UnavailableError when the turn doesn't come within ``wait_s``."""
+        until = time.monotonic() + wait_s
+        if not self._threads.acquire(timeout=wait_s):
+            raise UnavailableError("database-locked", "Too many writers are waiting; try again.")
+        try:
+            self._flock(until)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def _flock(self, until: float) -> None:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UnavailableError(
+                        "database-locked", "Another process is writing; try again."
+                    ) from None
+                time.sleep(LOCK_POLL_S)
+            else:
+                return
+
+    def release(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Database:
+    """Connections by thread, the writer's turn, checkpoints."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._wal = f"{path}-wal"
+        self._lock = FileLock(Path(f"{path}.lock"))
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._guard = threading.Lock()
+        self._hot_waiting = 0
+        self._engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(path, timeout=LOCK_WAIT_S, check_same_thread=False),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
+        event.listen(self._engine, "connect", _on_connect)
+
+    def open(self) -> None:
+        """Make or migrate the file; SchemaTooNewError where a newer program wrote it."""
+        with translated():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(60.0)
+            try:
+                self._migrate(self.connection())
+            finally:
+                self._lock.release()
+
+    def _migrate(self, conn: Connection) -> None:
+        revision = conn.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if revision == SCHEMA_REVISION:
+            return
+        if revision > SCHEMA_REVISION:
+            raise SchemaTooNewError(
+                "schema-too-new",
+                f"{self.path} was written by a newer Meterite (schema {revision}, this one knows {SCHEMA_REVISION}).",
+            )
+        from meterite.storage.migrate import upgrade
+
+        if revision == 0:
+            conn.exec_driver_sql(f"PRAGMA page_size={PAGE_BYTES}")
+            conn.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")
+            conn.exec_driver_sql("PRAGMA journal_mode=WAL")
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            upgrade(conn)
+            conn.exec_driver_sql(f"PRAGMA user_version={SCHEMA_REVISION}")
+            conn.exec_driver_sql("COMMIT")
+        except BaseException:
+            conn.exec_driver_sql("ROLLBACK")
+            raise
+
+    def connection(self) -> Connection:
+        """This thread's connection."""
+        conn: Connection | None = getattr(self._local, "connection", None)
+        if conn is None:
+            conn = self._engine.connect()
+            self._local.connection = conn
+            with self._guard:
+                self._connections.append(conn)
+        return conn
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One read transaction: a snapshot that ends with the block, well under 5 s.
+
+        Within this thread's transaction, that one.
+        """
+        with translated():
+            conn = self.connection()
+            if driver_in_transaction(conn):
+                yield conn
+                return
+            conn.exec_driver_sql("BEGIN")
+            try:
+                yield conn
+            finally:
+                conn.exec_driver_sql("COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self, *, maintenance: bool = False) -> Iterator[Connection]:
+        """The one write transaction; committed, and on disk, when the block ends without an error.
+
+        Maintenance lets requests go first, for 100 ms at most.
+        """
+        with translated():
+            conn = self.connection()
+            self._take_turn(maintenance=maintenance)
+            try:
+                raw = driver_of(conn)
+                raw.execute("BEGIN IMMEDIATE")
+                try:
+                    yield conn
+                    raw.execute("COMMIT")
+                except BaseException:
+                    _roll_back(conn)
+                    raise
+            finally:
+                self._lock.release()
+
+    def _take_turn(self, *, maintenance: bool) -> None:
+        if maintenance:
+            until = time.monotonic() + 0.1
+            while self._hot_waiting and time.monotonic() < until:
+                time.sleep(0.001)
+            self._lock.acquire()
+            return
+        with self._guard:
+            self._hot_waiting += 1
+        try:
+            self._lock.acquire()
+        finally:
+            with self._guard:
+                self._hot_waiting -= 1
+
+    def wal_bytes(self) -> int:
+        try:
+            return os.stat(self._wal).st_size  # noqa: PTH116 -- before each commit, and pathlib takes five times as long
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self, *, truncate: bool = False) -> float:
+        """Move the WAL's pages into the file; TRUNCATE gives up at once where a reader holds it.
+
+        Answers for how many seconds writers were kept out.
+        """
+        with translated():
+            conn = self.connection()
+            self._take_turn(maintenance=True)
+            begun = time.monotonic()
+            try:
+                if truncate:
+                    conn.exec_driver_sql("PRAGMA busy_timeout=0")
+                mode = "TRUNCATE" if truncate else "PASSIVE"
+                conn.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").all()
+            finally:
+                if truncate:
+                    conn.exec_driver_sql(f"PRAGMA busy_timeout={int(LOCK_WAIT_S * 1000)}")
+                self._lock.release()
+            return time.monotonic() - begun
+
+    def close(self) -> None:
+        with self._guard:
+            connections, self._connections = self._connections, []
+        for conn in connections:
+            conn.close()
+        self._engine.dispose()
+        self._lock.close()
+
+
+def driver_of(conn: Connection) -> sqlite3.Connection:
+    """The driver's own connection: a hot commit makes five statements, and each costs a tenth there."""
+    raw = conn.connection.dbapi_connection
+    assert raw is not None
+    return raw  # type: ignore[return-value]  # SQLAlchemy types it as any driver's
+
+
+def driver_in_transaction(conn: Connection) -> bool:
+    return driver_of(conn).in_transaction
+
+
+def _roll_back(conn: Connection) -> None:
+    with contextlib.suppress(DBAPIError):  # SQLite rolls back by itself on some errors (disk full)
+        conn.exec_driver_sql("ROLLBACK")
+
+
+def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
+    dbapi.isolation_level = None
+    for pragma in (
+        f"busy_timeout={int(LOCK_WAIT_S * 1000)}",
+        "synchronous=FULL",
+        "wal_autocheckpoint=0",
+        "mmap_size=0",
+        "cache_size=-8192",
+        "foreign_keys=OFF",
+        "secure_delete=OFF",  # some builds have it on, and write every freed page as zeros
+    ):
+        dbapi.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,279 @@
+"""The commit: readings of many requests become one journal row an org, in one transaction.
+
+Guarantees: a commit takes its ``seq`` under the writer's lock, and ``recorded_at`` grows from commit to commit
+whatever the clocks do; times that the server gives lie between the two, so that no series gets one twice; a request
+whose metrics changed since it was resolved fails alone with MovedError, the others commit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+import numpy as np
+
+from meterite.model.columns import NO_TIME, Batch, Single
+from meterite.model.errors import MovedError, UnavailableError
+from meterite.storage.database import WAL_BYTES_MAX, driver_of
+from meterite.storage.journalrow import encode_journal, journal_checksum
+from meterite.storage.rowgroup import ROW_GROUP_READINGS
+from meterite.storage.schema import JOURNAL_ROW_BITS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from meterite.storage.database import Database
+    from meterite.storage.interface import Append
+
+driver: Final = driver_of
+ROWS_MAX: Final = (1 << JOURNAL_ROW_BITS) - 1
+
+_CLOCK_SQL: Final = (
+    "SELECT seq, recorded_at, catalog_version,"
+    " (SELECT id FROM journal ORDER BY id DESC LIMIT 1),"
+    " (SELECT recorded_at FROM journal ORDER BY id DESC LIMIT 1) FROM clock"
+)
+_INSERT_SQL: Final = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The last commit's ``seq`` and ``recorded_at``, and the catalogue's version."""
+
+    seq: int
+    recorded_at: int
+    catalog_version: int
+
+    def next_recorded_at(self, now_us: int) -> int:
+        return max(now_us, self.recorded_at + 1)
+
+
+def read_clock(conn: Connection) -> Clock:
+    """As of this connection's transaction. The journal's last row counts: a plain commit writes no clock row."""
+    return _read_clock(driver(conn))
+
+
+def _read_clock(raw: sqlite3.Connection) -> Clock:
+    seq, recorded_at, version, last_id, last_recorded = raw.execute(_CLOCK_SQL).fetchone()
+    if last_id is not None:
+        seq = max(seq, last_id >> JOURNAL_ROW_BITS)
+        recorded_at = max(recorded_at, last_recorded)
+    return Clock(seq, recorded_at, version)
+
+
+def write_clock(conn: Connection, clock: Clock) -> None:
+    conn.exec_driver_sql(
+        "UPDATE clock SET seq=?, recorded_at=?, catalog_version=?",
+        (clock.seq, clock.recorded_at, clock.catalog_version),
+    )
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Journal:
+    """Appends. ``compare`` fills an append's ``replaced`` and ``unchanged`` within the commit's transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        compare: Callable[[Connection, Append, Batch, int], None],
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self._database = database
+        self._compare = compare
+        self._now = clock
+        self.rows_committed = 0
+        self.readings_committed = 0
+        self.bytes_committed = 0
+
+    def commit(self, appends: Sequence[Append]) -> None:
+        """All of the appends, or for each the error that keeps it out."""
+        if self._database.wal_bytes() > WAL_BYTES_MAX:
+            raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
+        encoded = {id(a): encode_parts(a.batch) for a in appends if _is_finished(a.batch)}
+        with self._database.writing() as conn:
+            raw = driver(conn)
+            clock = _read_clock(raw)
+            taken = self._still_valid(raw, clock, appends)
+            if not taken:
+                return
+            recorded_at = clock.next_recorded_at(self._now())
+            by_org: dict[int, list[Append]] = {}
+            for append in taken:
+                by_org.setdefault(append.org_id, []).append(append)
+            rows: list[tuple[int, Batch, bytes]] = []
+            given_last = recorded_at
+            for org_id, group in by_org.items():
+                parts, given = self._parts(conn, group, encoded, recorded_at, clock.seq + 1)
+                given_last = max(given_last, given)
+                rows += [(org_id, batch, data) for batch, data in parts]
+            self._insert(raw, clock.seq + 1, rows, given_last)
+        for append in taken:
+            append.recorded_at_us = given_last
+
+    def _still_valid(self, raw: sqlite3.Connection, clock: Clock, appends: Sequence[Append]) -> list[Append]:
+        waiting = [a for a in appends if not a.abandoned and len(a.batch)]
+        oldest = min((a.version for a in waiting), default=clock.catalog_version)
+        if oldest == clock.catalog_version:
+            return waiting
+        moved = dict(
+            raw.execute("SELECT id, catalog_version FROM org WHERE catalog_version > ?", (oldest,)).fetchall()
+        )
+        taken = []
+        for append in waiting:
+            if moved.get(append.org_id, 0) > append.version:
+                append.error = MovedError("moved", "The metric changed meanwhile; try again.")
+            else:
+                taken.append(append)
+        return taken
+
+    def _parts(
+        self,
+        conn: Connection,
+        group: list[Append],
+        encoded: dict[int, list[tuple[Batch, bytes]]],
+        recorded_at: int,
+        seq: int,
+    ) -> tuple[list[tuple[Batch, bytes]], int]:
+        times = _Times(recorded_at)
+        batches: list[Batch] = []
+        for one_by_one, some in groupby(group, _is_single):
+            if one_by_one:
+                batches.append(times.singles(some))
+                continue
+            for append in some:
+                batch = times.batch(append)
+                if append.compare:
+                    self._compare(conn, append, batch, seq)
+                batches.append(batch)
+        if len(group) == 1 and id(group[0]) in encoded:
+            return encoded[id(group[0])], times.last
+        return encode_parts(join(batches)), times.last
+
+    def _insert(
+        self, raw: sqlite3.Connection, seq: int, rows: list[tuple[int, Batch, bytes]], recorded_at: int
+    ) -> None:
+        if len(rows) > ROWS_MAX:
+            raise UnavailableError("commit-full", "Too many orgs in one commit; try again.")
+        for number, (org_id, batch, data) in enumerate(rows):
+            row_id = seq << JOURNAL_ROW_BITS | number
+            bounds = (
+                int(batch.series[0]),
+                int(batch.series[-1]),
+                int(batch.at_us.min()),
+                int(batch.at_us.max()),
+                len(batch),
+                recorded_at,
+            )
+            checksum = journal_checksum(row_id, org_id, *bounds, data)
+            raw.execute(_INSERT_SQL, (row_id, org_id, *bounds, checksum, data))
+            self.rows_committed += 1
+            self.readings_committed += len(batch)
+            self.bytes_committed += len(data)
+
+
+class _Times:
+    """The times that one commit gives: ``first`` and up, each once a series; ``last`` is the last of them."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._given: dict[int, int] = {}
+        self.last = first
+
+    def singles(self, appends: Iterable[Append]) -> Batch:
+        """One batch of the readings that came one by one, in their order."""
+        ids: list[int] = []
+        at_us: list[int] = []
+        values: list[float] = []
+        for append in appends:
+            single = append.batch
+            assert isinstance(single, Single)
+            if single.at_us == NO_TIME:
+                append.given_us = self._next(single.series)
+            ids.append(single.series)
+            at_us.append(append.given_us or single.at_us)
+            values.append(single.value)
+        series = sorted(set(ids))
+        place = {id_: n for n, id_ in enumerate(series)}
+        index = np.array([place[id_] for id_ in ids], np.uint32)
+        return Batch(
+            np.array(series, np.int64), index, np.array(at_us, np.int64), np.array(values, np.float64)
+        )
+
+    def _next(self, series: int) -> int:
+        rank = self._given.get(series, 0)
+        self._given[series] = rank + 1
+        self.last = max(self.last, self._first + rank)
+        return self._first + rank
+
+    def batch(self, append: Append) -> Batch:
+        batch = append.batch
+        assert isinstance(batch, Batch)
+        if _needs_time(batch):
+            batch, last = give_times(batch, self._first, self._given)
+            append.given_us = self._first
+            self.last = max(self.last, last)
+        return batch
+
+
+def _is_single(append: Append) -> bool:
+    return isinstance(append.batch, Single)
+
+
+def _is_finished(batch: Batch | Single) -> TypeGuard[Batch]:
+    return isinstance(batch, Batch) and not _needs_time(batch)
+
+
+def _needs_time(batch: Batch) -> bool:
+    return bool((batch.at_us == NO_TIME).any())
+
+
+def give_times(batch: Batch, first_us: int, previous: dict[int, int]) -> tuple[Batch, int]:
+    """Give a time to each row without: ``first_us`` plus its rank among its series' rows without a time.
+
+    ``previous`` counts the times given to each series so far in this commit. Answers the last time given.
+    """
+    rows = np.flatnonzero(batch.at_us == NO_TIME)
+    at_us = batch.at_us.copy()
+    last = first_us
+    for row in rows.tolist():
+        series = int(batch.series[batch.series_index[row]])
+        rank = previous.get(series, 0)
+        previous[series] = rank + 1
+        at_us[row] = first_us + rank
+        last = max(last, first_us + rank)
+    return Batch(batch.series, batch.series_index, at_us, batch.values), last
+
+
+def join(batches: list[Batch]) -> Batch:
+    """One batch of several, in their order."""
+    if len(batches) == 1:
+        return batches[0]
+    ids = np.concatenate([b.series[b.series_index] for b in batches])
+    series, index = np.unique(ids, return_inverse=True)
+    return Batch(
+        series,
+        index.astype(np.uint32),
+        np.concatenate([b.at_us for b in batches]),
+        np.concatenate([b.values for b in batches]),
+    )
+
+
+def encode_parts(batch: Batch) -> list[tuple[Batch, bytes]]:
+    """The batch in rows of at most 65,536 readings, encoded."""
+    if len(batch) <= ROW_GROUP_READINGS:
+        return [(batch, encode_journal(batch))]
+    parts = []
+    for start in range(0, len(batch), ROW_GROUP_READINGS):
+        rows = slice(start, start + ROW_GROUP_READINGS)
+        used, index = np.unique(batch.series_index[rows], return_inverse=True)
+        part = Batch(batch.series[used], index.astype(np.uint32), batch.at_us[rows], batch.values[rows])
+        parts.append((part, encode_journal(part)))
+    return parts

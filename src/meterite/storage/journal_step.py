@@ -1,0 +1,260 @@
+"""The first step of compaction: a prefix of an org's journal becomes runs, one a month.
+
+What this file guarantees: the new runs, the org's ``compacted_seq``, its states and its commit times change in one
+small transaction, and only if ``compacted_seq`` is still what it was when the prefix was read; so a reading lies
+either in the journal or in a run, never in both and never in neither. A damaged row stays where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from meterite.model.columns import Columns
+from meterite.model.errors import DamagedError
+from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.storage.commit_times import decode_commit_times, encode_commit_times
+from meterite.storage.journal import driver, read_clock, write_clock
+from meterite.storage.journal_sort import JournalSorter, newest_keys
+from meterite.storage.journalrow import journal_checksum
+from meterite.storage.resolve import mask_erased, resolve
+from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
+from meterite.storage.schema import JOURNAL_ROW_BITS
+from meterite.storage.schema import commit_time as commit_time_table
+from meterite.storage.schema import flip as flip_table
+from meterite.storage.schema import org as org_table
+from meterite.storage.schema import run as run_table
+from meterite.storage.schema import state as state_table
+from meterite.storage.snapshot import compacted_seq
+from meterite.storage.state import BLOCK_BITS, encode_block, fold_fresh, read_block
+from meterite.storage.work import DroppedError, blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Table
+
+    from meterite.storage.snapshot import Snapshot
+    from meterite.storage.state import Entry
+    from meterite.storage.work import Work
+
+COMMIT_TIMES_BLOCK: Final = 65_536
+_FETCH_BYTES: Final = 4 << 20
+_FETCH_ROWS: Final = 500
+_COLUMNS: Final = "id, org, series_first, series_last, at_first, at_last, count, recorded_at, data, checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """Rows of commits after ``from_seq`` up to ``upto``, in pieces that are fetched at once."""
+
+    snapshot: Snapshot
+    from_seq: int
+    upto: int
+    fetches: list[list[int]]
+    readings: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Flip:
+    """What becomes true together."""
+
+    prefix: _Prefix
+    writer: RunWriter
+    blocks: list[dict[str, Any]]
+    times: list[dict[str, Any]]
+
+
+def compact_journal(work: Work, org_id: int) -> None:
+    """DroppedError where another was faster, DamagedError where a row turned out damaged (it is noted)."""
+    with work.database.reading() as conn:
+        prefix = _take_prefix(work, conn, org_id)
+    sorter = JournalSorter(prefix.readings)
+    times = list(_read_rows(work, prefix, sorter))
+    sorter.finish()
+    writer = RunWriter(work, org_id)
+    newest, windows = _write_runs(work, prefix, sorter, writer)
+    metrics = set(np.unique(sorter.series >> SERIES_ORDINAL_BITS).tolist())
+    count = len(sorter)
+    del sorter
+    with work.database.reading() as conn:
+        blocks = _state_blocks(conn, prefix, newest, metrics)
+        commit_times = _commit_times(conn, org_id, times)
+    _flip(work, _Flip(prefix, writer, blocks, commit_times))
+    work.backlog.bury(org_id, prefix.upto)
+    work.dirty.update((org_id, window) for window in windows)
+    work.done.flips += 1
+    work.done.journal_readings += count
+
+
+def _take_prefix(work: Work, conn: Connection, org_id: int) -> _Prefix:
+    work.learn(conn)
+    from_seq = compacted_seq(conn, org_id)
+    work.backlog.bury(org_id, from_seq)
+    waiting = work.backlog.orgs.get(org_id)
+    limits = work.limits
+    upto = read_clock(conn).seq
+    fetches: list[list[int]] = []
+    readings = 0
+    if waiting is not None:
+        rows = waiting.prefix(limits.prefix_readings, limits.prefix_rows, limits.prefix_bytes)
+        if rows < len(waiting.ids):
+            upto = (waiting.ids[rows] >> JOURNAL_ROW_BITS) - 1
+        readings = sum(waiting.counts[:rows])
+        size = 0
+        for row_id, row_size in zip(waiting.ids[:rows], waiting.sizes[:rows], strict=True):
+            if not fetches or size > _FETCH_BYTES or len(fetches[-1]) >= _FETCH_ROWS:
+                fetches.append([])
+                size = 0
+            fetches[-1].append(row_id)
+            size += row_size
+    return _Prefix(work.snapshot(conn, org_id, upto), from_seq, upto, fetches, readings)
+
+
+def _read_rows(work: Work, prefix: _Prefix, sorter: JournalSorter) -> Iterator[tuple[int, int]]:
+    """Fill the sorter; answers seq and time of each row."""
+    snapshot = prefix.snapshot
+    for ids in prefix.fetches:
+        work.check()
+        with work.database.reading() as conn:
+            marks = ",".join("?" * len(ids))
+            query = f"SELECT {_COLUMNS} FROM journal WHERE id IN ({marks}) ORDER BY id"  # noqa: S608 -- question marks and our names
+            for row in driver(conn).execute(query, ids):
+                if ("journal", row[0]) in snapshot.bad:
+                    continue
+                try:
+                    _add_row(sorter, row)
+                except DamagedError as exc:
+                    work.store.parts.damaged("journal", row[0], snapshot.org_id, row[2:6], exc.message)
+                    raise
+                yield row[0] >> JOURNAL_ROW_BITS, row[7]
+
+
+def _add_row(sorter: JournalSorter, row: tuple[Any, ...]) -> None:
+    if journal_checksum(*row[:9]) != row[9]:
+        raise DamagedError("damaged", "A stored row fails its checksum.")
+    sorter.add(row[8], row[0] >> JOURNAL_ROW_BITS)
+
+
+def _write_runs(
+    work: Work, prefix: _Prefix, sorter: JournalSorter, writer: RunWriter
+) -> tuple[Columns, list[int]]:
+    """Answers the readings that may change a state, and the windows."""
+    snapshot = prefix.snapshot
+    tombstones = [t for t in snapshot.tombstones if t.seq > prefix.from_seq]
+    live = {run.window for run in snapshot.runs}
+    newest: list[Columns] = []
+    windows = []
+    for window, chunks in sorter.windows():
+        complete = window not in live and not blocked(snapshot, window)
+        writer.begin(window, prefix.upto)
+        windows.append(window)
+        for chunk in chunks:
+            work.check()
+            kept = mask_erased(chunk, tombstones)
+            newest.append(newest_keys(kept))
+            writer.add(resolve(kept, snapshot.policies, complete=complete))
+        writer.finish()
+    return Columns.concat(newest), windows
+
+
+def _state_blocks(
+    conn: Connection, prefix: _Prefix, newest: Columns, metrics: set[int]
+) -> list[dict[str, Any]]:
+    snapshot = prefix.snapshot
+    erased = {t.series_first >> SERIES_ORDINAL_BITS for t in snapshot.tombstones if t.seq > prefix.from_seq}
+    entries: dict[int, Entry] = {}
+    for block in {metric_id >> BLOCK_BITS for metric_id in metrics | erased}:
+        entries.update(read_block(conn, snapshot, block))
+    changed = fold_fresh(entries, prefix.from_seq, newest, snapshot)
+    for metric_id in metrics:  # erased at once, or NaN: the metric had a reading all the same
+        if metric_id not in entries:
+            entries[metric_id] = ()
+            changed.add(metric_id)
+    return [
+        {"org": snapshot.org_id, "block": block, "seq": prefix.upto, "data": encode_block(entries, block)}
+        for block in sorted({metric_id >> BLOCK_BITS for metric_id in changed})
+    ]
+
+
+def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The rows to write: the org's last block, where it isn't full, with the new ones after it."""
+    if not times:
+        return []
+    both = np.array(times, np.int64)
+    seq, first = np.unique(both[:, 0], return_index=True)
+    recorded_at = both[first, 1]
+    table = commit_time_table.c
+    last = conn.execute(
+        select(table.data).where(table.org == org_id).order_by(table.seq_first.desc()).limit(1)
+    ).scalar()
+    if last is not None:
+        try:
+            known_seq, known_at = decode_commit_times(last)
+        except DamagedError:
+            pass  # verify reports it; what comes now goes into a block of its own
+        else:
+            if len(known_seq) < COMMIT_TIMES_BLOCK:
+                seq, recorded_at = np.append(known_seq, seq), np.append(known_at, recorded_at)
+    rows = []
+    for start in range(0, len(seq), COMMIT_TIMES_BLOCK):
+        part = slice(start, start + COMMIT_TIMES_BLOCK)
+        rows.append(
+            {
+                "org": org_id,
+                "seq_first": int(seq[part][0]),
+                "seq_last": int(seq[part][-1]),
+                "data": encode_commit_times(seq[part], recorded_at[part]),
+            }
+        )
+    return rows
+
+
+def _flip(work: Work, flip: _Flip) -> None:
+    prefix, org_id = flip.prefix, flip.prefix.snapshot.org_id
+    size = sum(len(row["data"]) for row in flip.blocks + flip.times)
+    if size > FLUSH_BYTES:
+        with work.write() as conn:
+            flip.writer.flush(conn)
+    with work.write() as conn:
+        moved = conn.execute(
+            update(org_table)
+            .where(org_table.c.id == org_id, org_table.c.compacted_seq == prefix.from_seq)
+            .values(compacted_seq=prefix.upto)
+        )
+        if moved.rowcount != 1:
+            raise DroppedError
+        flip.writer.flush(conn)
+        now = work.now()
+        make_live(conn, flip.writer.run_ids, now)
+        _upsert(conn, state_table, flip.blocks, ("org", "block"))
+        _upsert(conn, commit_time_table, flip.times, ("org", "seq_first"))
+        if prefix.fetches:
+            conn.execute(insert(flip_table).values(org=org_id, seq=prefix.upto, flipped_at=now))
+        write_clock(
+            conn, read_clock(conn)
+        )  # the journal's last row, which counts as the clock, will be removed
+    work.logged(size)
+
+
+def make_live(conn: Connection, run_ids: list[int], now: int) -> None:
+    """DroppedError where one of the runs is gone."""
+    for run_id in run_ids:
+        made = conn.execute(
+            update(run_table)
+            .where(run_table.c.id == run_id, run_table.c.live_at.is_(None))
+            .values(live_at=now)
+        )
+        if made.rowcount != 1:
+            raise DroppedError
+
+
+def _upsert(conn: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
+    if rows:
+        statement = upsert(table)
+        changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        conn.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)

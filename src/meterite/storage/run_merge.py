@@ -1,0 +1,224 @@
+"""Runs of one window become one; erased readings are taken out of a run.
+
+What this file guarantees: new runs take the place of old ones in one small transaction, and only if every one of the
+old is still live. A reading's window follows from its time, so that runs of different windows never hold one key.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import update
+
+from meterite.model.errors import DamagedError
+from meterite.storage.journal import driver
+from meterite.storage.journal_step import make_live
+from meterite.storage.merge import merge
+from meterite.storage.resolve import mask_erased
+from meterite.storage.run_writer import RunWriter
+from meterite.storage.schema import SEGMENT_BITS
+from meterite.storage.schema import run as run_table
+from meterite.storage.state import everything
+from meterite.storage.work import DroppedError, blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from meterite.storage.resolve import Tombstone
+    from meterite.storage.snapshot import Run, Snapshot
+    from meterite.storage.work import Limits, Work
+
+_CANDIDATES = (
+    "SELECT id, count, live_at, at_last FROM run"
+    " WHERE org = ? AND window = ? AND live_at IS NOT NULL AND dead_at IS NULL ORDER BY id"
+)
+
+
+def windows_to_look_at(conn: Connection) -> set[tuple[int, int]]:
+    """(org, window) of all windows with more than one live run."""
+    rows = driver(conn).execute(
+        "SELECT org, window FROM run WHERE live_at IS NOT NULL AND dead_at IS NULL"
+        " GROUP BY org, window HAVING count(*) > 1"
+    )
+    return {(org_id, window) for org_id, window in rows}
+
+
+def choose_runs(
+    conn: Connection, limits: Limits, org_id: int, window: int, now_us: int, closes_us: int
+) -> list[int]:
+    """The runs of the window that are to become one now; none where it isn't time."""
+    runs = driver(conn).execute(_CANDIDATES, (org_id, window)).fetchall()
+    if len(runs) < 2:
+        return []
+    if limits.last_tier:
+        return _ids(sorted(runs, key=_count)[: limits.inputs_max])
+    (newest,) = (
+        driver(conn)
+        .execute("SELECT max(at_last) FROM run WHERE org = ? AND dead_at IS NULL", (org_id,))
+        .fetchone()
+    )
+    closed = newest >= closes_us and now_us >= closes_us
+    if (
+        closed
+        and now_us - max(row[2] for row in runs) >= limits.quiet_s * 1e6
+        and _worth_it(runs, limits, now_us)
+    ):
+        return _ids(sorted(runs, key=_count)[: limits.inputs_max])
+    return _one_class(runs, limits)
+
+
+def _count(row: tuple[int, ...]) -> int:
+    return row[1]
+
+
+def _ids(rows: Sequence[tuple[int, ...]]) -> list[int]:
+    return sorted(row[0] for row in rows)
+
+
+def _worth_it(runs: Sequence[tuple[int, ...]], limits: Limits, now_us: int) -> bool:
+    """Whether what lies beside the largest run is a tenth of it, or old."""
+    *others, largest = sorted(runs, key=_count)
+    waits = now_us - min(row[2] for row in others)
+    return sum(map(_count, others)) * 10 >= largest[1] or waits >= limits.late_s * 1e6
+
+
+def _one_class(runs: Sequence[tuple[int, ...]], limits: Limits) -> list[int]:
+    """Where a size class (a factor of 8 wide) is full: its runs and all smaller ones."""
+    classes = np.array([_size_class(row[1]) for row in runs])
+    counts = np.bincount(classes)
+    wanted = np.full(len(counts), limits.fan_in)
+    wanted[_size_class(limits.large) :] = limits.fan_in_large
+    full = np.flatnonzero(counts >= wanted)
+    if not len(full):
+        return []
+    chosen = np.flatnonzero(classes <= full[0])[: limits.inputs_max]
+    return _ids([runs[n] for n in chosen.tolist()])
+
+
+def _size_class(count: int) -> int:
+    return (max(1, count).bit_length() - 1) // 3
+
+
+def merge_runs(work: Work, org_id: int, window: int, run_ids: list[int]) -> bool:
+    """Whether it could be done: not in a window with a damaged row."""
+    with work.database.reading() as conn:
+        snapshot = work.snapshot(conn, org_id)
+    chosen = [run for run in snapshot.runs if run.id in run_ids]
+    if len(chosen) != len(run_ids):
+        raise DroppedError
+    if blocked(snapshot, window):
+        return False
+    complete = len(chosen) == sum(run.window == window for run in snapshot.runs)
+    oldest = min(run.applied_seq for run in chosen)
+    tombstones = [
+        t for t in snapshot.tombstones if t.seq > oldest and any(_overlap(t, run) for run in chosen)
+    ]
+    writer = RunWriter(work, org_id)
+    writer.begin(window, snapshot.seq)
+    inputs = [snapshot.pieces(run, everything()) for run in chosen]
+    for chunk in merge(inputs, snapshot.policies, tombstones, complete=complete):
+        writer.add(chunk)
+        work.breathe()
+    writer.finish()
+    _replace(work, writer, run_ids)
+    work.done.merges += 1
+    return True
+
+
+def _replace(work: Work, writer: RunWriter, run_ids: list[int]) -> None:
+    """The flip: all of the old are live until now, or nothing happens."""
+    with work.write() as conn:
+        writer.flush(conn)
+        now = work.now()
+        died = conn.execute(
+            update(run_table)
+            .where(
+                run_table.c.id.in_(run_ids), run_table.c.live_at.is_not(None), run_table.c.dead_at.is_(None)
+            )
+            .values(dead_at=now)
+        )
+        if died.rowcount != len(run_ids):
+            raise DroppedError
+        make_live(conn, writer.run_ids, now)
+    work.dead.update(dict.fromkeys(run_ids, now))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Tombstones.
+
+
+def _overlap(tombstone: Tombstone, run: Run) -> bool:
+    return bool(
+        tombstone.series_first <= run.series_last
+        and tombstone.series_last >= run.series_first
+        and tombstone.at_first <= run.at_last
+        and tombstone.at_last >= run.at_first
+    )
+
+
+def unapplied(snapshot: Snapshot, run: Run) -> list[Tombstone]:
+    """Tombstones that may still hide readings of the run."""
+    return [
+        t
+        for t in snapshot.tombstones
+        if t.seq > run.applied_seq and t.seq > run.seq_first and _overlap(t, run)
+    ]
+
+
+def _touched(directory: NDArray[np.void], tombstone: Tombstone) -> NDArray[np.bool_]:
+    """The row groups that may hold readings which the tombstone hides."""
+    mask: NDArray[np.bool_] = (
+        (directory["seq_first"] < tombstone.seq)
+        & (directory["series_first"] <= tombstone.series_last)
+        & (directory["series_last"] >= tombstone.series_first)
+        & (directory["at_first"] <= tombstone.at_last)
+        & (directory["at_last"] >= tombstone.at_first)
+    )
+    return mask
+
+
+def apply_tombstones(
+    work: Work, snapshot: Snapshot, run: Run, tombstones: list[Tombstone], *, rewrite: bool
+) -> bool:
+    """Take out of the run what they hide, unless ``rewrite`` forbids what is dear; whether anything was done."""
+    directory = snapshot.directory(run)
+    touched = np.logical_or.reduce([_touched(directory, t) for t in tombstones])
+    if not touched.any():
+        with work.write() as conn:
+            raised = conn.execute(
+                update(run_table)
+                .where(run_table.c.id == run.id, run_table.c.dead_at.is_(None))
+                .values(applied_seq=snapshot.seq)
+            )
+        return raised.rowcount == 1
+    if not rewrite or blocked(snapshot, run.window):
+        return False
+    writer = RunWriter(work, snapshot.org_id)
+    writer.begin(run.window, snapshot.seq)
+    for number in range(len(directory)):
+        work.breathe()
+        segment_id = run.id << SEGMENT_BITS | number
+        if touched[number]:
+            group = snapshot.row_group(segment_id, directory[number])
+            writer.add(mask_erased(group.columns(), tombstones))
+        else:
+            blob = _blob(work, snapshot, segment_id, directory[number])
+            writer.copy(blob, directory[number : number + 1])
+    writer.finish()
+    _replace(work, writer, [run.id])
+    return True
+
+
+def _blob(work: Work, snapshot: Snapshot, segment_id: int, entry: np.void) -> bytes:
+    """As it lies there; DamagedError where it isn't what the directory says."""
+    with work.database.reading() as conn:
+        row = driver(conn).execute("SELECT data FROM segment WHERE id = ?", (segment_id,)).fetchone()
+    if row is None or len(row[0]) != entry["bytes"] or zlib.crc32(memoryview(row[0])[8:]) != entry["crc"]:
+        snapshot.row_group(segment_id, entry)  # says what is wrong, and puts it in quarantine
+        raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
+    return bytes(row[0])

@@ -1,0 +1,473 @@
+"""What of an org's readings there was at one moment, and reading it without an open transaction.
+
+A snapshot fixes its seq, its list of rows and its tombstones once, in one read transaction. Rows that compaction
+replaces meanwhile stay until the snapshot is closed, or for ``SNAPSHOT_GRACE_S`` if it isn't; a snapshot that outlives
+them fails with DamagedError rather than leave a gap. Every row's checksum is checked each time it is read.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from sqlalchemy import select
+
+from meterite.model.columns import Columns
+from meterite.model.errors import DamagedError
+from meterite.model.time import format_rfc3339
+from meterite.storage.catalog import read_policies
+from meterite.storage.commit_times import decode_commit_times
+from meterite.storage.journal import driver, read_clock
+from meterite.storage.journalrow import decode_journal, journal_checksum
+from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
+from meterite.storage.resolve import Policies, Tombstone
+from meterite.storage.rowgroup import DIRECTORY, RowGroup, decode_directory, directory_entry
+from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
+from meterite.storage.schema import commit_time as commit_time_table
+from meterite.storage.schema import org as org_table
+from meterite.storage.schema import quarantine as quarantine_table
+from meterite.storage.schema import run as run_table
+from meterite.storage.schema import tombstone as tombstone_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection, Row
+
+    from meterite.model.columns import type_i64
+    from meterite.storage.database import Database
+    from meterite.storage.interface import Span
+
+SNAPSHOT_GRACE_S: Final = 600
+_FETCH_ROWS: Final = 200
+
+
+class RowGroups:
+    """Opened row groups by segment id, least recently used out first; bounded by decoded bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._kept: OrderedDict[int, tuple[RowGroup, int]] = OrderedDict()
+        self._bytes = 0
+        self._guard = threading.Lock()
+
+    def get(self, segment_id: int) -> RowGroup | None:
+        with self._guard:
+            found = self._kept.get(segment_id)
+            if found is None:
+                return None
+            self._kept.move_to_end(segment_id)
+            return found[0]
+
+    def put(self, segment_id: int, group: RowGroup) -> None:
+        """Counted as if all columns were decoded, since they may be."""
+        size = group.bounds.count * 32 + 4096
+        with self._guard:
+            if segment_id not in self._kept:
+                self._bytes += size
+            self._kept[segment_id] = (group, size)
+            while self._bytes > self._bytes_max and len(self._kept) > 1:
+                _, (_, dropped) = self._kept.popitem(last=False)
+                self._bytes -= dropped
+
+    def forget(self, segment_id: int) -> None:
+        with self._guard:
+            _, size = self._kept.pop(segment_id, (None, 0))
+            self._bytes -= size
+
+
+class JournalIndex:
+    """Ids of the journal's rows by org, in memory: the journal is keyed by id alone, to keep the WAL small."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, array[int]] = {}
+        self._dropped: dict[int, int] = {}
+        self._seen = 0
+        self._guard = threading.Lock()
+
+    def ids(self, conn: Connection, org_id: int, seq_after: int) -> list[int]:
+        """The org's rows of commits after ``seq_after``, ascending, as of the connection's snapshot."""
+        with self._guard:
+            rows = driver(conn).execute("SELECT id, org FROM journal WHERE id > ? ORDER BY id", (self._seen,))
+            for row_id, row_org in rows:
+                self._ids.setdefault(row_org, array("q")).append(row_id)
+                self._seen = row_id
+            kept = self._ids.get(org_id)
+            if kept is None:
+                return []
+            before = (seq_after + 1 << JOURNAL_ROW_BITS) - 1
+            if before < self._dropped.get(
+                org_id, before
+            ):  # a snapshot begun before the flip that let them go
+                query = "SELECT id FROM journal WHERE id > ? AND org = ? ORDER BY id"
+                return [row[0] for row in driver(conn).execute(query, (before, org_id))]
+            place = bisect_right(kept, before)
+            if place > 4096:  # compacted long ago
+                del kept[:place]
+                self._dropped[org_id] = before
+                place = 0
+            return kept[place:].tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The sorted row groups that one compaction wrote."""
+
+    id: int
+    window: int
+    seq_first: int
+    applied_seq: int
+    series_first: int
+    series_last: int
+    at_first: int
+    at_last: int
+    count: int
+    bytes: int
+    live_at: int
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a snapshot shares with the others of its store."""
+
+    database: Database
+    groups: RowGroups
+    index: JournalIndex
+    damaged: Callable[[str, int, int, Sequence[int], str], None]
+    directories: OrderedDict[int, NDArray[np.void]] = field(default_factory=OrderedDict)
+
+
+def read_tombstones(conn: Connection, org_id: int) -> list[Tombstone]:
+    query = select(tombstone_table).where(tombstone_table.c.org == org_id).order_by(tombstone_table.c.seq)
+    return [
+        Tombstone(
+            id=row.id,
+            seq=row.seq,
+            series_first=row.series_first,
+            series_last=row.series_last,
+            series=None if row.series is None else np.frombuffer(row.series, "<i8"),
+            at_first=row.at_first,
+            at_last=row.at_last,
+        )
+        for row in conn.execute(query)
+    ]
+
+
+def read_runs(conn: Connection, org_id: int) -> list[Run]:
+    """The org's live runs, oldest first."""
+    columns = run_table.c
+    query = select(*(columns[name] for name in Run.__slots__)).where(
+        columns.org == org_id, columns.live_at.is_not(None), columns.dead_at.is_(None)
+    )
+    return [Run(*row) for row in conn.execute(query.order_by(columns.id))]
+
+
+def compacted_seq(conn: Connection, org_id: int) -> int:
+    return conn.execute(select(org_table.c.compacted_seq).where(org_table.c.id == org_id)).scalar() or 0
+
+
+class Snapshot:
+    """One org's readings as of ``seq``. Usable from any one thread at a time; every call is short."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        conn: Connection,
+        org_id: int,
+        *,
+        upto: int | None = None,
+        close: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._close: Callable[[], None] | None = close
+        self.org_id = org_id
+        self.seq = read_clock(conn).seq if upto is None else upto
+        self.compacted_seq = compacted_seq(conn, org_id)
+        last_id = (self.seq + 1 << JOURNAL_ROW_BITS) - 1
+        ids = parts.index.ids(conn, org_id, self.compacted_seq)
+        self.journal_ids = [id_ for id_ in ids if id_ <= last_id]
+        self.runs = read_runs(conn, org_id)
+        self.tombstones = [t for t in read_tombstones(conn, org_id) if t.seq <= self.seq]
+        self.policies: Policies = read_policies(conn, org_id)
+        query = select(quarantine_table).where(quarantine_table.c.org == org_id)
+        self.quarantined: list[Row[Any]] = list(conn.execute(query))
+        self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}
+
+    def gaps(self, span: Span) -> list[str]:
+        return [
+            f"A damaged {row.kind} row is left out: readings from {format_rfc3339(_clip(row.at_first))} "
+            f"to {format_rfc3339(_clip(row.at_last))} may be missing."
+            for row in self.quarantined
+            if row.series_first <= span.series_last
+            and row.series_last >= span.series_first
+            and row.at_first <= span.at_last
+            and row.at_last >= span.at_first
+        ]
+
+    def cuts(self, span: Span, target: int) -> list[tuple[int, int]]:
+        """Time slices of about ``target`` readings, from the bounds of the rows as if they were spread evenly."""
+        first, last, count = self._bounds(span)
+        if not len(first):
+            return []
+        first, last = np.maximum(first, span.at_first), np.minimum(last, span.at_last)
+        edges = np.unique(np.concatenate((first, last + 1)))
+        density = count / (last - first + 1).astype(np.float64)
+        weight = np.zeros(len(edges))
+        np.add.at(weight, edges.searchsorted(first), density)
+        np.subtract.at(weight, edges.searchsorted(last + 1), density)
+        total = np.concatenate(([0.0], np.cumsum(np.cumsum(weight[:-1]) * np.diff(edges))))
+        slices = max(1, int(np.ceil(total[-1] / target)))
+        inner = np.interp(np.linspace(0, total[-1], slices + 1)[1:-1], total, edges - edges[0])
+        places = np.unique(np.concatenate((edges[:1], inner.astype(np.int64) + edges[0], edges[-1:])))
+        return [(int(a), int(b) - 1) for a, b in pairwise(places)]
+
+    def _bounds(self, span: Span) -> tuple[type_i64, type_i64, NDArray[np.float64]]:
+        found: list[tuple[int, int, int]] = []
+        for rows in self._journal_rows(span, "at_first, at_last, count"):
+            found += rows
+        journal = np.array(found, np.int64).reshape(-1, 3)
+        first, last, count = [journal[:, 0]], [journal[:, 1]], [journal[:, 2].astype(np.float64)]
+        for run in self._runs(span):
+            directory = self.directory(run)
+            chosen = directory[_touching(directory, span)]
+            first.append(chosen["at_first"].astype(np.int64))
+            last.append(chosen["at_last"].astype(np.int64))
+            count.append(chosen["count"] * _shares(chosen, span))
+        return np.concatenate(first), np.concatenate(last), np.concatenate(count)
+
+    def scan(self, span: Span) -> Iterator[Columns]:
+        """Chunks of resolved readings by (series, at)."""
+        for chunk in merge(self.inputs(span), self.policies, self.tombstones):
+            kept = _within(chunk, span)
+            if len(kept):
+                yield kept
+
+    def inputs(self, span: Span) -> list[list[Piece]]:
+        journal = Columns.concat(list(self.journal_columns(span)))
+        pieces = [sorted_piece(sort_unresolved(journal))] if len(journal) else []
+        pieces += [self.pieces(run, span) for run in self._runs(span)]
+        return pieces
+
+    def journal_columns(self, span: Span, after_seq: int = 0) -> Iterator[Columns]:
+        """The journal's rows that touch the span, decoded, in the order of their commits."""
+        names = "id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum, data"
+        for rows in self._journal_rows(span, names, after_seq):
+            for row_id, org, s0, s1, a0, a1, count, recorded_at, checksum, data in rows:
+                if ("journal", row_id) in self.bad:
+                    continue
+                good = journal_checksum(row_id, org, s0, s1, a0, a1, count, recorded_at, data) == checksum
+                if not good:
+                    self._parts.damaged("journal", row_id, self.org_id, (s0, s1, a0, a1), "checksum")
+                    raise DamagedError(
+                        "damaged", "A stored row fails its checksum; it was put in quarantine."
+                    )
+                yield _within(decode_journal(data, row_id >> JOURNAL_ROW_BITS), span)
+
+    def _journal_rows(self, span: Span, names: str, after_seq: int = 0) -> Iterator[list[Any]]:
+        begin = bisect_right(self.journal_ids, (after_seq + 1 << JOURNAL_ROW_BITS) - 1)
+        for start in range(begin, len(self.journal_ids), _FETCH_ROWS):
+            ids = self.journal_ids[start : start + _FETCH_ROWS]
+            marks = ",".join("?" * len(ids))
+            with self._parts.database.reading() as conn:
+                rows = (
+                    driver(conn)
+                    .execute(
+                        f"SELECT {names} FROM journal WHERE id IN ({marks})"  # noqa: S608 -- question marks and our names
+                        " AND series_last >= ? AND series_first <= ? AND at_last >= ? AND at_first <= ? ORDER BY id",
+                        (*ids, span.series_first, span.series_last, span.at_first, span.at_last),
+                    )
+                    .fetchall()
+                )
+            yield rows
+
+    def _runs(self, span: Span) -> list[Run]:
+        return [
+            run
+            for run in self.runs
+            if run.series_first <= span.series_last
+            and run.series_last >= span.series_first
+            and run.at_first <= span.at_last
+            and run.at_last >= span.at_first
+        ]
+
+    def directory(self, run: Run) -> NDArray[np.void]:
+        kept = self._parts.directories
+        directory = kept.get(run.id)
+        if directory is None:
+            with self._parts.database.reading() as conn:
+                blob = conn.execute(select(run_table.c.directory).where(run_table.c.id == run.id)).scalar()
+            if blob is None:
+                raise DamagedError("snapshot-outlived", "The snapshot was kept open for too long.")
+            try:
+                directory = decode_directory(blob)
+            except DamagedError:
+                directory = self._directory_from_segments(run)
+            kept[run.id] = directory
+            while len(kept) > 1024:
+                kept.popitem(last=False)
+        return directory
+
+    def _directory_from_segments(self, run: Run) -> NDArray[np.void]:
+        """What a damaged directory said; each row group says it of itself. A row group in quarantine spans the run."""
+        with self._parts.database.reading() as conn:
+            groups = conn.execute(select(run_table.c.groups).where(run_table.c.id == run.id)).scalar_one()
+        directory = np.zeros(groups, DIRECTORY)
+        for name in ("series_first", "series_last", "at_first", "at_last"):
+            directory[name] = getattr(run, name)
+        for number in range(groups):
+            segment_id = run.id << SEGMENT_BITS | number
+            if ("segment", segment_id) not in self.bad:
+                directory[number : number + 1] = self._entry_of(segment_id, directory[number])
+        return directory
+
+    def _entry_of(self, segment_id: int, bounds: np.void) -> NDArray[np.void]:
+        with self._parts.database.reading() as conn:
+            row = driver(conn).execute("SELECT data FROM segment WHERE id=?", (segment_id,)).fetchone()
+        try:
+            return directory_entry(row[0] if row else b"", _open_group(row, None).columns())
+        except DamagedError as exc:
+            sides = [int(bounds[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
+            self._parts.damaged("segment", segment_id, self.org_id, sides, exc.message)
+            raise
+
+    def as_compacted(self, conn: Connection) -> Snapshot:
+        """The same org as of the last flip of its journal: what the state blocks speak of."""
+        return Snapshot(self._parts, conn, self.org_id, upto=self.compacted_seq, close=lambda: None)
+
+    def pieces(self, run: Run, span: Span) -> list[Piece]:
+        directory = self.directory(run)
+        numbers = np.flatnonzero(_touching(directory, span)).tolist()
+        pieces = []
+        for number in numbers:
+            segment_id = run.id << SEGMENT_BITS | number
+            if ("segment", segment_id) in self.bad:
+                continue
+            entry = directory[number]
+            pieces.append(
+                Piece(
+                    (int(entry["series_first"]), int(entry["first_at"])),
+                    (int(entry["series_last"]), int(entry["last_at"])),
+                    lambda id_=segment_id, entry=entry: self._load(id_, entry, span),  # type: ignore[misc]  # mypy can't type a lambda's defaults
+                )
+            )
+        return pieces
+
+    def _load(self, segment_id: int, entry: np.void, span: Span) -> Columns:
+        group = self.row_group(segment_id, entry)
+        if span.series_first > entry["series_first"] or span.series_last < entry["series_last"]:
+            rows = group.rows_of(span.series_first, span.series_last)
+            return group.columns().take(rows)
+        return group.columns()
+
+    def row_group(self, segment_id: int, entry: np.void) -> RowGroup:
+        """The row group, its checksum checked. DamagedError where it is missing or damaged."""
+        group = self._parts.groups.get(segment_id)
+        if group is not None:
+            return group
+        with self._parts.database.reading() as conn:
+            row = driver(conn).execute("SELECT data FROM segment WHERE id=?", (segment_id,)).fetchone()
+        bounds = [int(entry[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
+        try:
+            group = _open_group(row, int(entry["count"]))
+        except DamagedError as exc:
+            self._parts.damaged("segment", segment_id, self.org_id, bounds, exc.message)
+            raise
+        self._parts.groups.put(segment_id, group)
+        return group
+
+    def recorded_at(self, seq: type_i64) -> type_i64:
+        """When each of the commits was made, µs; commits still in the journal and those in blocks of times."""
+        wanted, index = np.unique(seq, return_inverse=True)
+        times = np.zeros(len(wanted), np.int64)
+        table = commit_time_table.c
+        with self._parts.database.reading() as conn:
+            blobs = conn.execute(
+                select(table.data).where(
+                    table.org == self.org_id,
+                    table.seq_last >= int(wanted[0]),
+                    table.seq_first <= int(wanted[-1]),
+                )
+            ).scalars()
+            for blob in blobs.all():
+                _fill(times, wanted, *decode_commit_times(blob))
+            missing = wanted[times == 0]
+            if len(missing):
+                low, high = int(missing[0]) << JOURNAL_ROW_BITS, int(missing[-1]) + 1 << JOURNAL_ROW_BITS
+                rows = driver(conn).execute(
+                    "SELECT id, recorded_at FROM journal WHERE id >= ? AND id < ? AND org = ? ORDER BY id",
+                    (low, high, self.org_id),
+                )
+                found = np.array(rows.fetchall(), np.int64).reshape(-1, 2)
+                _fill(times, wanted, found[:, 0] >> JOURNAL_ROW_BITS, found[:, 1])
+        return times[index]
+
+    def close(self) -> None:
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+
+def _open_group(row: tuple[bytes] | None, count: int | None) -> RowGroup:
+    if row is None:
+        raise DamagedError("damaged", "A stored row is missing.")
+    group = RowGroup(row[0])
+    if count is not None and group.bounds.count != count:
+        raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
+    group.columns()  # damage inside a column shows when it is decoded
+    return group
+
+
+def _fill(times: type_i64, wanted: type_i64, seq: type_i64, recorded_at: type_i64) -> None:
+    if not len(seq):
+        return
+    place = np.minimum(seq.searchsorted(wanted), len(seq) - 1)
+    hit = seq[place] == wanted
+    times[hit] = recorded_at[place][hit]
+
+
+def _touching(directory: NDArray[np.void], span: Span) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = (
+        (directory["series_first"] <= span.series_last)
+        & (directory["series_last"] >= span.series_first)
+        & (directory["at_first"] <= span.at_last)
+        & (directory["at_last"] >= span.at_first)
+    )
+    if span.series is not None:
+        mask &= span.series.searchsorted(directory["series_first"]) < span.series.searchsorted(
+            directory["series_last"], "right"
+        )
+    return mask
+
+
+def _shares(chosen: NDArray[np.void], span: Span) -> NDArray[np.float64]:
+    """About what part of each row group lies within the span's series, as if its series were of one size."""
+    first, last = chosen["series_first"].astype(np.float64), chosen["series_last"].astype(np.float64)
+    inside = np.minimum(last, span.series_last) - np.maximum(first, span.series_first) + 1
+    shares: NDArray[np.float64] = np.clip(inside / (last - first + 1), 0.0, 1.0)
+    return shares
+
+
+def _within(columns: Columns, span: Span) -> Columns:
+    if not len(columns):
+        return columns
+    mask = (columns.at_us >= span.at_first) & (columns.at_us <= span.at_last)
+    mask &= (columns.series >= span.series_first) & (columns.series <= span.series_last)
+    if span.series is not None:
+        if not len(span.series):
+            return Columns.empty()
+        place = np.minimum(span.series.searchsorted(columns.series), len(span.series) - 1)
+        mask &= span.series[place] == columns.series
+    return columns if mask.all() else columns.take(mask)
+
+
+def _clip(at_us: int) -> int:
+    from meterite.model.time import AT_FIRST_US, AT_LAST_US
+
+    return max(AT_FIRST_US, min(AT_LAST_US, at_us))

@@ -1,0 +1,229 @@
+"""The store on one SQLite file: the two Protocols of :mod:`meterite.storage.interface`, put together."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from meterite.model.columns import Columns
+from meterite.model.errors import DamagedError
+from meterite.storage.catalog import SqlCatalog
+from meterite.storage.database import WAL_REPORTED_BYTES, Database
+from meterite.storage.interface import Span
+from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
+from meterite.storage.labels import LabelIndex
+from meterite.storage.resolve import resolve
+from meterite.storage.schema import quarantine as quarantine_table
+from meterite.storage.schema import secret as secret_table
+from meterite.storage.schema import tombstone as tombstone_table
+from meterite.storage.snapshot import JournalIndex, Parts, RowGroups, Snapshot
+from meterite.storage.state import TIME_FIRST, TIME_LAST, States, state_of
+from meterite.storage.streams import StreamsLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from meterite.model.columns import Batch, Labels
+    from meterite.model.metric import Metric, MetricState
+    from meterite.storage.interface import Append, Store
+    from meterite.storage.state import Entry
+
+
+class SqliteStore:
+    """Readings and metrics of all orgs in one file. Every method blocks; any thread may call it."""
+
+    def __init__(self, path: Path, *, cache_bytes: int = 64 << 20, clock: Callable[[], int] = now_us) -> None:
+        self.database = Database(path)
+        self.clock = clock
+        self.streams = StreamsLock(path)
+        self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
+        self.journal = Journal(self.database, self._compare, clock)
+        self.catalog = SqlCatalog(self.database, self._entries_in)
+        self._state = States()
+        self._labels = LabelIndex()
+        self._damage: list[dict[str, object]] = []
+        self._guard = threading.Lock()
+
+    def open(self) -> None:
+        self.database.open()
+
+    def close(self) -> None:
+        self.database.close()
+        self.streams.shut()
+
+    def commit(self, appends: Sequence[Append]) -> None:
+        self.journal.commit(appends)
+
+    def view(self, org_id: int) -> Snapshot:
+        """A snapshot of now. Close it: rows that it needs are kept until then."""
+        self.flush_damage()
+        self.streams.enter()
+        try:
+            with self.database.reading() as conn:
+                return Snapshot(self.parts, conn, org_id, close=self.streams.leave)
+        except BaseException:
+            self.streams.leave()
+            raise
+
+    def span(self, metric: Metric, start_us: int | None, end_us: int | None, labels: Labels) -> Span:
+        """The metric's series that carry all of the labels, from ``start_us`` on and before ``end_us``."""
+        at_first = TIME_FIRST if start_us is None else start_us
+        at_last = TIME_LAST if end_us is None else end_us - 1
+        if not labels:
+            return Span(metric.series_first, metric.series_last, at_first, at_last)
+        with self.database.reading() as conn:
+            series = self._labels.find(conn, metric, labels)
+        if not len(series):
+            return Span(metric.series_first, metric.series_first - 1, at_first, at_last, series)
+        return Span(int(series[0]), int(series[-1]), at_first, at_last, series)
+
+    def states(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[MetricState]:
+        entries = self._with_damage_noted(org_id)
+        return [state_of(entries.get(metric_id)) for metric_id in metric_ids.tolist()]
+
+    def _with_damage_noted(self, org_id: int) -> dict[int, Entry]:
+        for _ in range(64):  # each turn puts one more damaged row in quarantine
+            try:
+                with self.database.reading() as conn:
+                    return self._entries(conn, org_id)
+            except DamagedError:
+                self.flush_damage()
+        raise DamagedError("damaged", "Too many stored rows are damaged.")
+
+    def _entries(self, conn: Connection, org_id: int) -> dict[int, Entry]:
+        snapshot = Snapshot(self.parts, conn, org_id, close=_nothing)
+        return self._state.entries(conn, snapshot)
+
+    def _entries_in(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[MetricState | None]:
+        entries = self._entries(conn, org_id)
+        return [state_of(entries[m]) if m in entries else None for m in metric_ids]
+
+    def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:
+        """Hide the metric's readings of a time range (both ends included) from now on; answers when, µs."""
+        if labels:  # what is to be learned is learned before the lock is taken
+            self.span(metric, None, None, labels)
+        with self.database.writing() as conn:
+            ids = self._labels.find(conn, metric, labels) if labels else None
+            clock = read_clock(conn)
+            after = Clock(clock.seq + 1, clock.next_recorded_at(self.clock()), clock.catalog_version)
+            write_clock(conn, after)
+            if ids is None or len(ids):
+                conn.execute(
+                    insert(tombstone_table).values(
+                        org=org_id,
+                        seq=after.seq,
+                        metric=metric.id,
+                        series=None if ids is None else ids.astype("<i8").tobytes(),
+                        series_first=metric.series_first if ids is None else int(ids[0]),
+                        series_last=metric.series_last if ids is None else int(ids[-1]),
+                        at_first=at_first,
+                        at_last=at_last,
+                    )
+                )
+        return after.recorded_at
+
+    def _compare(self, conn: Connection, append: Append, batch: Batch, seq: int) -> None:
+        ids = batch.series[batch.series_index]
+        span = Span(
+            int(batch.series[0]),
+            int(batch.series[-1]),
+            int(batch.at_us.min()),
+            int(batch.at_us.max()),
+            batch.series,
+        )
+        snapshot = Snapshot(self.parts, conn, append.org_id, close=_nothing)
+        before = Columns.concat(list(snapshot.scan(span)))
+        fresh = Columns(ids, batch.at_us, batch.values, np.full(len(batch), seq, np.int64))
+        after = resolve(Columns.concat([before, fresh]), snapshot.policies)
+        existed = _places(after, before)
+        named = np.zeros(len(after), bool)
+        named[_places(after, resolve(fresh, snapshot.policies))] = True
+        old = np.full(len(after), np.nan)
+        old[existed] = before.values
+        was = np.zeros(len(after), bool)
+        was[existed] = True
+        same = (old == after.values) | (np.isnan(old) & np.isnan(after.values))
+        append.replaced = int((named & was & ~same).sum())
+        append.unchanged = int((named & was & same).sum())
+
+    def _note_damage(self, kind: str, row_id: int, org_id: int, bounds: Sequence[int], reason: str) -> None:
+        self.parts.groups.forget(row_id)
+        with self._guard:
+            self._damage.append(
+                {
+                    "org": org_id,
+                    "kind": kind,
+                    "row_id": row_id,
+                    "series_first": bounds[0],
+                    "series_last": bounds[1],
+                    "at_first": bounds[2],
+                    "at_last": bounds[3],
+                    "found_at": self.clock(),
+                    "reason": reason,
+                }
+            )
+
+    def flush_damage(self) -> None:
+        """Put the damaged rows that reads have met into quarantine."""
+        if not self._damage:
+            return
+        with self._guard:
+            damage, self._damage = self._damage, []
+        with self.database.writing() as conn:
+            conn.execute(upsert(quarantine_table).on_conflict_do_nothing(), damage)
+
+    def cookie_secret(self) -> bytes:
+        """The secret that signs the docs' cookies, made once for all workers."""
+        query = select(secret_table.c.value).where(secret_table.c.name == "cookie")
+        with self.database.reading() as conn:
+            known = conn.execute(query).scalar()
+        if known is not None:
+            return bytes(known)
+        with self.database.writing() as conn:
+            known = conn.execute(query).scalar()
+            if known is None:
+                known = secrets.token_bytes(32)
+                conn.execute(insert(secret_table).values(name="cookie", value=known))
+            return bytes(known)
+
+    def problems(self) -> list[str]:
+        """What stands in the way of work: sentences, none when all is well."""
+        found = []
+        with self.database.reading() as conn:
+            damaged = len(conn.execute(select(quarantine_table.c.id)).all())
+        if damaged:
+            found.append(f"{damaged} damaged rows are in quarantine; run meterite verify.")
+        wal = self.database.wal_bytes()
+        if wal > WAL_REPORTED_BYTES:
+            found.append(
+                f"The write-ahead log holds {wal >> 20} MiB; a reader or a full disk keeps it from shrinking."
+            )
+        return found
+
+
+def _places(all_: Columns, some: Columns) -> NDArray[np.intp]:
+    """Where the keys of ``some`` stand in ``all_``; both sorted, distinct, the second among the first."""
+    series = np.concatenate([all_.series, some.series])
+    at_us = np.concatenate([all_.at_us, some.at_us])
+    order = np.lexsort((at_us, series))  # stable: of equal keys that of all_ comes first
+    hits = np.flatnonzero(order >= len(all_))
+    places: NDArray[np.intp] = order[hits - 1]
+    return places
+
+
+def _nothing() -> None:
+    pass
+
+
+def as_store(store: SqliteStore) -> Store:
+    """The store as the rest of the program may see it; the type checker holds the two equal."""
+    return store

@@ -1,0 +1,147 @@
+"""Removes what nobody can see any more, in small steps.
+
+What this file guarantees: a row goes only after a moment at which no process had a snapshot open that might need it,
+or after the grace for snapshots; no transaction begins another row after ``STEP_S``; damaged rows stay.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from meterite.storage.journal import driver
+from meterite.storage.schema import SEGMENT_BITS
+from meterite.storage.work import STEP_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from meterite.storage.work import Work
+
+_DEAD_METRICS = (
+    "SELECT id FROM metric WHERE deleted_at IS NOT NULL"
+    " AND id NOT IN (SELECT metric FROM tombstone)"
+    " AND EXISTS (SELECT 1 FROM series WHERE series.metric = metric.id)"
+)
+
+
+class Sweeper:
+    """Knows what is dead without looking for it, but for what another process left."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._purge: list[int] = []
+
+    def look(self) -> None:
+        """Find dead runs, runs that a crash left unfinished, and labels of deleted metrics. None of our own is open."""
+        with self._work.database.reading() as conn:
+            raw = driver(conn)
+            rows = raw.execute("SELECT id, dead_at FROM run WHERE live_at IS NULL OR dead_at IS NOT NULL")
+            self._work.dead = {run_id: dead_at or 0 for run_id, dead_at in rows}
+            self._purge = [row[0] for row in raw.execute(_DEAD_METRICS)]
+
+    def sweep(self) -> bool:
+        """One round; whether anything went."""
+        with self._work.database.reading() as conn:
+            flips = driver(conn).execute("SELECT id, org, seq, flipped_at FROM flip ORDER BY id").fetchall()
+        # What is dead by now can't be seen by a snapshot opened later.
+        dead = dict(self._work.dead)
+        self._work.backlog.forget_dead_but({row[1] for row in flips})
+        if not (flips or dead or self._purge):
+            return False
+        nobody = self._work.store.streams.none_open()
+        before = self._work.now() - int(self._work.limits.snapshot_grace_s * 1e6)
+        swept = False
+        for flip_id, org_id, seq, flipped_at in flips:
+            if nobody or flipped_at <= before:
+                self._journal(flip_id, org_id, seq)
+                swept = True
+        for run_id, dead_at in dead.items():
+            if nobody or dead_at <= before:
+                self._run(run_id)
+                swept = True
+        if nobody and self._purge:
+            self._labels(self._purge.pop())
+            swept = True
+        return swept
+
+    def _journal(self, flip_id: int, org_id: int, seq: int) -> None:
+        with self._work.database.reading() as conn:
+            self._work.learn(conn)
+            bad = driver(conn).execute("SELECT row_id FROM quarantine WHERE kind = 'journal'").fetchall()
+        damaged = {row[0] for row in bad}
+        ids = [row_id for row_id in self._work.backlog.dead(org_id, seq) if row_id not in damaged]
+        self._delete("DELETE FROM journal WHERE id = ?", ids)
+        self._work.backlog.removed(org_id, seq)
+        self._delete("DELETE FROM flip WHERE id = ?", [flip_id])
+
+    def _run(self, run_id: int) -> None:
+        first = run_id << SEGMENT_BITS
+        with self._work.database.reading() as conn:
+            rows = driver(conn).execute(
+                "SELECT id FROM segment WHERE id >= ? AND id < ?", (first, run_id + 1 << SEGMENT_BITS)
+            )
+            ids = [row[0] for row in rows]
+            bad = driver(conn).execute(
+                "SELECT 1 FROM quarantine WHERE kind = 'segment' AND row_id >= ? AND row_id < ?",
+                (first, run_id + 1 << SEGMENT_BITS),
+            )
+            damaged = bad.fetchone() is not None
+        if not damaged:
+            self._delete("DELETE FROM segment WHERE id = ?", ids)
+            self._delete(
+                "DELETE FROM run WHERE id = ? AND (live_at IS NULL OR dead_at IS NOT NULL)", [run_id]
+            )
+        self._work.dead.pop(run_id, None)
+
+    def _labels(self, metric_id: int) -> None:
+        with self._work.database.reading() as conn:
+            rows = driver(conn).execute("SELECT id FROM series WHERE metric = ?", (metric_id,))
+            ids = [row[0] for row in rows]
+        self._delete("DELETE FROM series WHERE id = ?", ids)
+
+    def _delete(self, statement: str, ids: list[int]) -> None:
+        waiting = iter(ids)
+        left = len(ids)
+        while left:
+            with self._work.write() as conn:
+                gone = _delete_some(conn, statement, waiting)
+            left -= gone
+            self._work.done.swept_rows += gone
+            self._work.logged(gone * 16_384)
+            self._work.checkpoint()
+
+    def vacuum(self) -> bool:
+        """Give some free pages back to the file system; whether there were any."""
+        until = time.monotonic() + STEP_S
+        with self._work.write() as conn:
+            raw = driver(conn)
+            (left,) = raw.execute("PRAGMA freelist_count").fetchone()
+            while left and time.monotonic() < until:
+                raw.execute("PRAGMA incremental_vacuum(16)").fetchall()
+                (left,) = raw.execute("PRAGMA freelist_count").fetchone()
+        self._work.logged(1 << 20)
+        return bool(left)
+
+    def free_pages(self) -> tuple[int, int]:
+        """Free pages, and all."""
+        with self._work.database.reading() as conn:
+            raw = driver(conn)
+            (free,), (pages,) = (
+                raw.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count")
+            )
+        return free, pages
+
+
+def _delete_some(conn: Connection, statement: str, ids: Iterator[Any]) -> int:
+    until = time.monotonic() + STEP_S
+    raw = driver(conn)
+    gone = 0
+    for row_id in ids:
+        raw.execute(statement, (row_id,))
+        gone += 1
+        if time.monotonic() > until:
+            break
+    return gone
