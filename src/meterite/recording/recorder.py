@@ -1,0 +1,212 @@
+"""The way of a write: resolve, truncate, commit, receipt.
+
+A request is all or nothing unless it asks for the good part; an answer of success means that it is on disk. Where the
+catalogue changed between resolving and committing, the request is resolved again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from meterite.catalog import Catalog, Known, inactive, make_batch, no_metric
+from meterite.model.columns import NO_TIME, Decoded, Labels, Rejected, SeriesKey, Single
+from meterite.model.errors import MeteriteError, MovedError, UnavailableError
+from meterite.storage.interface import Append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterite.lanes import Lanes
+    from meterite.model.columns import type_i64
+    from meterite.recording.group import GroupCommit
+    from meterite.storage.interface import Store
+
+RESOLVE_TRIES: Final = 10
+OPEN_FIRST: Final = int(np.iinfo(np.int64).min)
+OPEN_LAST: Final = int(np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a single push."""
+
+    metric_id: int
+    reading_at_us: int
+    recorded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a request's readings; ``committed_at_us`` is None where nothing was written."""
+
+    accepted: int
+    rejected: list[Rejected]
+    committed_at_us: int | None
+    replaced: int | None = None
+    unchanged: int | None = None
+
+
+def unsettled() -> UnavailableError:
+    return UnavailableError("catalog-moving", "The metrics keep changing; try again.")
+
+
+class Recorder:
+    """Writes readings. ``now_us`` gives the time where truncation needs one before the commit."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        group: GroupCommit,
+        lanes: Lanes,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._group = group
+        self._lanes = lanes
+        self._now = now_us
+
+    async def record_one(
+        self, org: str, code: str, value: float, at_us: int | None, labels: Labels = ()
+    ) -> Recorded:
+        """One reading. NotFoundError, ConflictError, UnavailableError."""
+        for _ in range(RESOLVE_TRIES):
+            known = await self._active(org, code)
+            series = known.metric.series_first
+            if labels:
+                series = (await self._catalog.series_of(known, [labels]))[0]
+            try:
+                return await self.push(known, series, value, at_us)
+            except MovedError:
+                await self._catalog.refresh()
+        raise unsettled()
+
+    def kept(self, org: str, code: str) -> Known | None:
+        """The metric where this worker has it in memory and active; else ask :meth:`record_one`."""
+        known = self._catalog.kept.metrics.get((org, code))
+        return known if known is not None and known.metric.active else None
+
+    async def push(self, known: Known, series: int, value: float, at_us: int | None) -> Recorded:
+        """One reading of a metric at hand. MovedError where the catalogue says something else by now."""
+        append = self.append_one(known, series, value, at_us)
+        await self._group.add(append)
+        assert isinstance(append.batch, Single)
+        return Recorded(known.metric.id, append.given_us or append.batch.at_us, append.recorded_at_us)
+
+    def append_one(self, known: Known, series: int, value: float, at_us: int | None) -> Append:
+        """A single reading on its way, truncated. MovedError where the metric changed since it was looked up."""
+        if not self._catalog.holds(known):
+            raise MovedError("moved", "The metric changed meanwhile; try again.")
+        if known.truncation is not None:
+            at_us = known.truncation.one(self._now() if at_us is None else at_us)
+        single = Single(series, NO_TIME if at_us is None else at_us, value)
+        return Append(known.org_id, self._catalog.kept.version, single)
+
+    async def _active(self, org: str, code: str) -> Known:
+        known = await self._catalog.known(org, code)
+        if known is None:
+            raise no_metric(code)
+        if not known.metric.active:
+            raise inactive()
+        return known
+
+    async def record(
+        self, org: str, decoded: Decoded, *, partial: bool = False, full: bool = False
+    ) -> Receipt:
+        """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time."""
+        for _ in range(RESOLVE_TRIES):
+            version = (
+                self._catalog.kept.version
+            )  # resolving may wait, and another request move it on meanwhile
+            metrics, ids = await self._catalog.resolve(org, decoded.keys)
+            good, rejected = self._sift(decoded, metrics, ids)
+            if rejected and not partial:
+                return Receipt(0, rejected, None)
+            if not len(good):
+                return Receipt(0, rejected, self._now(), *((0, 0) if full else ()))
+            append = self._append(version, good, metrics, ids, full=full)
+            try:
+                await self._group.add(append)
+            except MovedError:
+                await self._catalog.refresh()
+                continue
+            counts = (append.replaced, append.unchanged) if full else ()
+            return Receipt(len(good), rejected, append.recorded_at_us, *counts)
+        raise unsettled()
+
+    def _append(
+        self, version: int, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int], *, full: bool
+    ) -> Append:
+        at_us = self._truncate(decoded, metrics)
+        used = np.unique(decoded.key_index)
+        if len(used) < len(ids):  # keys whose rows were all left out
+            place = np.zeros(len(ids), np.uint32)
+            place[used] = np.arange(len(used), dtype=np.uint32)
+            decoded = Decoded(
+                [decoded.keys[n] for n in used], place[decoded.key_index], at_us, decoded.values
+            )
+            ids = [ids[n] for n in used]
+        org_id = next(known.org_id for known in metrics.values() if known is not None)
+        batch = make_batch(decoded, ids, at_us)
+        return Append(org_id, version, batch, compare=full)
+
+    def _truncate(self, decoded: Decoded, metrics: dict[str, Known | None]) -> type_i64:
+        cut = [n for n, key in enumerate(decoded.keys) if _truncation_of(metrics, key)]
+        if not cut:
+            return decoded.at_us
+        at_us = decoded.at_us.copy()
+        for n in cut:
+            known = metrics[decoded.keys[n].code]
+            assert known is not None
+            assert known.truncation is not None
+            rows = np.flatnonzero(decoded.key_index == n)
+            times = at_us[rows]
+            times[times == NO_TIME] = self._now()
+            at_us[rows] = known.truncation.many(times)
+        return at_us
+
+    def _sift(
+        self, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int]
+    ) -> tuple[Decoded, list[Rejected]]:
+        bad_keys = [n for n, id_ in enumerate(ids) if id_ == 0]
+        if not bad_keys:
+            return decoded, decoded.rejected
+        bad = np.isin(decoded.key_index, np.array(bad_keys, np.uint32))
+        rejected = list(decoded.rejected)
+        numbers = np.arange(len(decoded)) if decoded.row is None else decoded.row
+        for row in np.flatnonzero(bad).tolist():
+            error = _refusal(metrics, decoded.keys[int(decoded.key_index[row])])
+            rejected.append(Rejected(int(numbers[row]), error.code, error.message))
+        rejected.sort(key=lambda r: r.index)
+        kept = ~bad
+        good = Decoded(
+            decoded.keys, decoded.key_index[kept], decoded.at_us[kept], decoded.values[kept], numbers[kept]
+        )
+        return good, rejected
+
+    async def erase(
+        self, org: str, code: str, *, start_us: int | None, end_us: int | None, labels: Labels
+    ) -> int:
+        """Hide readings from ``start_us`` on and before ``end_us``; answers when it was committed, µs."""
+        view = await self._catalog.view(org, code)
+        return await self._lanes.write(
+            self._store.erase,
+            self._store.catalog.org_id(org),
+            view.metric,
+            OPEN_FIRST if start_us is None else start_us,
+            OPEN_LAST if end_us is None else end_us - 1,
+            labels,
+        )
+
+
+def _truncation_of(metrics: dict[str, Known | None], key: SeriesKey) -> bool:
+    known = metrics[key.code]
+    return known is not None and known.truncation is not None
+
+
+def _refusal(metrics: dict[str, Known | None], key: SeriesKey) -> MeteriteError:
+    return no_metric(key.code) if metrics[key.code] is None else inactive()
