@@ -1,0 +1,126 @@
+"""Structured logs, the request's id in every answer, and the access log.
+
+Guaranteed: no token is written (addresses are redacted), what came from outside is escaped in every entry, and
+an entry is one line of JSON, or of text on a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import structlog
+
+from meterite.api.redact import escape
+from meterite.api.request_id import HEADER, request_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from structlog.typing import Processor
+
+    from meterite.api.errors import Problems
+
+LogFormat = Literal["auto", "json", "console"]
+
+
+def configure_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Call once, at the start. Records of the standard library's ``meterite`` loggers come out alike."""
+    out = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and out.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor] = (
+        [structlog.dev.set_exc_info, escaped, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, escaped, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    ours = logging.getLogger("meterite")
+    ours.handlers[:] = [handler]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+
+
+def escaped(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor: texts without what a terminal would obey. A traceback keeps its lines."""
+    for key, value in entry.items():
+        if isinstance(value, str):
+            entry[key] = "\n".join(map(escape, value.split("\n"))) if key == "exception" else escape(value)
+    return entry
+
+
+class RequestId:
+    """ASGI middleware: every answer, and every entry written meanwhile, names the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [pair for pair in message.get("headers", ()) if pair[0] != HEADER]
+                message["headers"] = [*headers, (HEADER, request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, sending)
+
+
+class AccessLog:
+    """ASGI middleware: one entry a request. Put in only where the setting asks for it."""
+
+    def __init__(self, app: ASGIApp, problems: Problems) -> None:
+        self._app = app
+        self._problems = problems
+        self._log = structlog.get_logger("meterite.access")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seen = {"status": 0, "bytes": 0}
+        started_s = time.perf_counter()
+        asked = {"method": scope["method"], "url": self._problems.instance(scope)}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+            else:
+                seen["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            self._log.info(
+                "request",
+                **asked,
+                **seen,
+                client=(scope.get("client") or ("",))[0],
+                seconds=round(time.perf_counter() - started_s, 6),
+                request_id=request_id_of(scope),
+            )

@@ -1,0 +1,348 @@
+"""What the API takes and answers: the contract's schemas, and what is new beside it.
+
+What this file guarantees: what :func:`parse_metric` lets through can be kept as it is; everything else is a
+422 with its place. ``true``, ``null`` and ``NaN`` are no numbers, numeric strings are. Fields the contract
+doesn't have are ignored, so that a metric can be sent back as it was got. Answers write whole numbers as
+integers and times as RFC 3339 with ``Z``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from meterite.model.check import (
+    CODE_CHARACTERS_MAX,
+    DESCRIPTION_CHARACTERS_MAX,
+    NAME_CHARACTERS_MAX,
+    UNIT_CHARACTERS_MAX,
+    check_code,
+    check_description,
+    check_name,
+    check_unit,
+)
+from meterite.model.errors import InvalidInputError
+from meterite.model.metric import DEFAULT_MAX_READING, DEFAULT_MIN_READING, ConflictPolicy, MetricSpec
+from meterite.model.number import number_text
+from meterite.model.time import format_rfc3339
+from meterite.model.truncate import parse_truncation
+from meterite.model.zone import check_timezone
+from meterite.wire.json_exact import load_exact
+from meterite.wire.push import encode_meter
+from meterite.wire.readings_exact import exact_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from meterite.catalog import MetricView
+    from meterite.model.metric import Point
+
+NUMBER_OR_TEXT: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "number"},
+        {"type": "string", "pattern": r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"},
+    ]
+}
+NEW_FIELDS: Final = ("unit", "description", "timezone", "on_conflict")
+"""What the original's clients don't know, and so can't mean to change by leaving it out."""
+
+
+def _number(field: str) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        try:
+            return exact_reading(value)
+        except InvalidInputError as exc:
+            raise InvalidInputError(
+                "number-invalid", f"{field} must be a finite number.", place=("body", field)
+            ) from exc
+
+    return check
+
+
+def _truncation(name: str) -> str:
+    return parse_truncation(name).name
+
+
+InNumber = WithJsonSchema(NUMBER_OR_TEXT, mode="validation")
+
+
+class MetricBase(BaseModel):
+    """What a user says of a metric."""
+
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
+
+    code: Annotated[
+        str,
+        AfterValidator(check_code),
+        Field(json_schema_extra={"minLength": 1, "maxLength": CODE_CHARACTERS_MAX}),
+    ]
+    """Names the metric within its org: any characters but control characters, not `.` or `..`."""
+    name: Annotated[
+        str, AfterValidator(check_name), Field(json_schema_extra={"maxLength": NAME_CHARACTERS_MAX})
+    ]
+    """For people."""
+    min_reading: Annotated[float, BeforeValidator(_number("min_reading")), InNumber] = DEFAULT_MIN_READING
+    """A reading below it is recorded, and raises an event."""
+    max_reading: Annotated[float, BeforeValidator(_number("max_reading")), InNumber] = DEFAULT_MAX_READING
+    """A reading above it is recorded, and raises an event."""
+    truncate_reading_to: Annotated[str, AfterValidator(_truncation)] | None = None
+    """`second`, `minute`, `hour`, `day`, `week`, `month`, `quarter`, `half_year`, `year`, or `N_second`,
+    `N_minute`, `N_hour` with N dividing the next larger unit: there is one reading each."""
+    unit: (
+        Annotated[
+            str, AfterValidator(check_unit), Field(json_schema_extra={"maxLength": UNIT_CHARACTERS_MAX})
+        ]
+        | None
+    ) = None
+    """What is counted, such as `kWh`."""
+    description: (
+        Annotated[
+            str,
+            AfterValidator(check_description),
+            Field(json_schema_extra={"maxLength": DESCRIPTION_CHARACTERS_MAX}),
+        ]
+        | None
+    ) = None
+    timezone: Annotated[str, AfterValidator(check_timezone)] | None = None
+    """An IANA name: the wall clock that is truncated; none is UTC."""
+    on_conflict: ConflictPolicy = ConflictPolicy.LAST
+    """Which of two readings at one time holds; fixed once there was a reading."""
+
+
+class Meter(BaseModel):
+    """A reading as it was taken."""
+
+    reading: float
+    reading_at: datetime
+    metric_id: int
+    recorded_at: datetime | None = None
+
+
+class Metric(MetricBase):
+    """A metric with what became of it."""
+
+    id: int
+    org: str
+    active: bool = True
+    current_reading: float | None = None
+    """The reading with the latest `reading_at`, over all series."""
+    current_reading_at: datetime | None = None
+    last_reading: float | None = None
+    """The one before it."""
+    last_reading_at: datetime | None = None
+    meters: list[Meter] = []
+    """The newest readings, newest first; only where one metric is asked for."""
+
+
+class MeterBase(BaseModel):
+    """One reading. Without `reading_at` it is now."""
+
+    reading: Annotated[float, InNumber]
+    reading_at: datetime | None = None
+    """RFC 3339; without an offset it is UTC."""
+    labels: dict[str, str] | None = None
+    """Tell apart the series of one metric."""
+
+
+class ReadingRow(BaseModel):
+    """One reading among many."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    metric: str
+    """The metric's code."""
+    reading: Annotated[float, InNumber]
+    reading_at: datetime | int | None = None
+    """RFC 3339, or with `?precision` an integer."""
+    labels: dict[str, str] | None = None
+
+
+class ReadingColumns(BaseModel):
+    """Many readings of one series, as columns of one length."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str
+    reading: list[Annotated[float, InNumber]]
+    reading_at: list[datetime | int] | None = None
+    labels: dict[str, str] | None = None
+
+
+class RejectedReading(BaseModel):
+    """A reading that was not taken."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    index: int
+    """Its number in the request, from 0."""
+    code: str
+    reason: str
+
+
+class Receipt(BaseModel):
+    """What became of a request's readings."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    accepted: int
+    rejected: list[RejectedReading]
+    """The first 1,000."""
+    rejected_more: int = 0
+    """How many more there were."""
+    committed_at: datetime | None
+    """When they were on disk; null where nothing was written."""
+    replaced: int = 0
+    """With `?receipt=full`: how many took the place of another value."""
+    unchanged: int = 0
+    """With `?receipt=full`: how many changed nothing."""
+
+
+class Committed(BaseModel):
+    """The change is on disk."""
+
+    committed_at: datetime
+
+
+class StoredReading(BaseModel):
+    """A reading as it is kept."""
+
+    reading: float
+    reading_at: datetime
+    recorded_at: datetime
+    labels: dict[str, str] = {}
+
+
+class SummaryRow(BaseModel):
+    """A step, and one number a function."""
+
+    model_config = ConfigDict(extra="allow")
+
+    start: datetime
+
+
+class SummaryAnswer(BaseModel):
+    """Readings by steps; steps without readings are left out."""
+
+    every: str | None
+    tz: str
+    rows: list[SummaryRow]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether the store takes and gives."""
+
+    status: Literal["ready", "not ready"]
+    problems: list[str]
+
+
+class Mistake(BaseModel):
+    """One thing that is wrong, and where."""
+
+    model_config = ConfigDict(extra="allow")
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `type` is stable; `detail` is a sentence, for 422 a list of places."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | list[Mistake]
+    instance: str = ""
+    request_id: str = ""
+
+
+REQUESTS: Final = (MetricBase, MeterBase, ReadingRow, ReadingColumns)
+"""Named by request bodies that are described by hand, since bodies are read raw."""
+ANSWERS: Final = (Problem, StoredReading, SummaryAnswer)
+"""Named by answers that are described by hand: they are streamed, or have several media types."""
+
+
+def parse_metric(body: bytes) -> MetricBase:
+    """The metric in a body of any content type."""
+    document = load_exact(body)
+    if not isinstance(document, dict):
+        raise InvalidInputError("shape-invalid", 'Send a JSON object like {"code": "M1", "name": "Meter 1"}.')
+    try:
+        metric = MetricBase.model_validate(document)
+    except ValidationError as exc:
+        mistakes = exc.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in mistakes]) from None
+    if metric.min_reading > metric.max_reading:
+        raise InvalidInputError(
+            "limits-crossed", "min_reading must not be above max_reading.", place=("body", "min_reading")
+        )
+    return metric
+
+
+def spec_of(metric: MetricBase) -> MetricSpec:
+    return MetricSpec(**{name: getattr(metric, name) for name in MetricBase.model_fields})
+
+
+def changes_of(metric: MetricBase) -> dict[str, object]:
+    """What a ``PUT`` changes: all the original knew, and of the rest what the body names."""
+    left = {"code", *NEW_FIELDS} - (metric.model_fields_set - {"code"})
+    return {name: getattr(metric, name) for name in MetricBase.model_fields if name not in left}
+
+
+def metric_json(view: MetricView, meters: Sequence[tuple[float, int, int]] | None = None) -> bytes:
+    """The contract's ``Metric``; ``meters`` are (reading, reading_at, recorded_at), µs."""
+    document = metric_document(view)
+    if meters is not None:
+        id_ = view.metric.id
+        document["meters"] = [
+            msgspec.Raw(encode_meter(value, at, id_, recorded)) for value, at, recorded in meters
+        ]
+    return msgspec.json.encode(document)
+
+
+def metric_document(view: MetricView) -> dict[str, Any]:
+    spec, state = view.metric.spec, view.state
+    return {
+        "code": spec.code,
+        "name": spec.name,
+        "min_reading": _written(spec.min_reading),
+        "max_reading": _written(spec.max_reading),
+        "truncate_reading_to": spec.truncate_reading_to,
+        "unit": spec.unit,
+        "description": spec.description,
+        "timezone": spec.timezone,
+        "on_conflict": spec.on_conflict,
+        "id": view.metric.id,
+        "org": view.metric.org,
+        "active": view.metric.active,
+        **_point("current_reading", state.current),
+        **_point("last_reading", state.last),
+    }
+
+
+def _point(name: str, point: Point | None) -> dict[str, Any]:
+    if point is None:
+        return {name: None, f"{name}_at": None}
+    return {name: _written(point.value), f"{name}_at": format_rfc3339(point.at_us)}
+
+
+def _written(value: float) -> msgspec.Raw:
+    return msgspec.Raw(number_text(value).encode("ascii"))

@@ -1,0 +1,1 @@
+"""The command line: a thin edge that starts the service and the maintenance of its file."""

@@ -1,0 +1,111 @@
+"""``meterite``: serve, verify, compact, openapi, version.
+
+Guaranteed: an unusable setting or a file that is too new is one line on stderr and exit status 2; ``verify``
+exits 0 only if all holds. What a command needs is imported when it runs: ``serve`` doesn't carry the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meterite.model.errors import SchemaTooNewError, SettingsError
+
+cli = typer.Typer(
+    help="Meterite keeps people's numbers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on the one file.")] = 1,
+    *,
+    reload: Annotated[bool, typer.Option(help="Start again when the code changes.")] = False,
+) -> None:
+    """Start the service."""
+    from meterite.cli import first_start, serving
+    from meterite.settings import load_settings
+
+    if reload and workers > 1:
+        raise typer.BadParameter("--reload goes with one worker only")
+    named = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1"} else host  # noqa: S104 - compared, not bound
+    first_start.ensure_settings(f"http://{f'[{named}]' if ':' in named else named}:{port}")
+    load_settings()  # before any worker starts, so that a mistake is told once
+    serving.serve(host=host, port=port, workers=workers, reload=reload)
+
+
+@cli.command()
+def verify() -> None:
+    """Check every checksum, count and bound of the file; exits 0 only if all holds."""
+    from rich.console import Console
+
+    from meterite.storage import maintenance
+
+    console = Console()
+    with console.status("reading every row"):
+        report = maintenance.verify(_database_url())
+    for line in report.lines:
+        console.print(line, markup=False, highlight=False)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def compact() -> None:
+    """Compact everything to the last tier and give the space back to the file system."""
+    from rich.console import Console
+
+    from meterite.storage import maintenance
+
+    console = Console()
+
+    def progress(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
+    maintenance.compact(_database_url(), progress)
+
+
+@cli.command()
+def openapi(
+    directory: Annotated[Path, typer.Option(help="The repository's root.", file_okay=False)] = Path(),
+) -> None:
+    """Write openapi.json and docs/api.md from the program itself."""
+    from meterite.cli import api_docs
+
+    os.environ.setdefault("API_TOKENS", '{"only-to-describe": "nobody"}')  # no .env is made, none is needed
+    # By name, as uvicorn does it: the app is the layer above.
+    document: dict[str, Any] = importlib.import_module("meterite.app").openapi_document()
+    api_docs.write(document, directory)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    from importlib import metadata
+
+    typer.echo(metadata.version("meterite"))
+
+
+def _database_url() -> str:
+    from meterite.settings import load_settings
+
+    return load_settings().database_url
+
+
+def main() -> None:
+    """Run a command; what the operator can mend is told in one line."""
+    try:
+        cli()
+    except (SettingsError, SchemaTooNewError) as error:
+        sys.stderr.write(f"meterite: {error.message}\n")
+        sys.exit(2)

@@ -1,0 +1,93 @@
+"""The server process.
+
+Guaranteed: SIGTERM stops accepting, lets what is in flight finish and commit, and ends with 0 within
+10 s; a setting or a file that can't be used is one line on stderr and no traceback, with exit status 2
+(3 where one of several workers finds it: their parent learns only that one didn't start).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from meterite.model.errors import SchemaTooNewError, SettingsError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+APP = "meterite.app:app"
+IN_FLIGHT_SECONDS = 8  # of the 10 s that a stop may take; the rest is for the last commit
+STARTUP_FAILURE = 3  # uvicorn's exit status where the app didn't start
+
+
+class StartErrors(logging.Filter):
+    """Turns the traceback of an unusable setting or file into its sentence, and remembers it."""
+
+    seen = False
+    failed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record; shorten those that a mistake of the operator's caused."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, (SettingsError, SchemaTooNewError)):
+            record.msg, record.args = error.message, ()
+            record.exc_info = record.exc_text = None
+            StartErrors.seen = True
+            return True
+        text = str(record.msg)
+        if "failed to start, stopping the parent process" in text:
+            StartErrors.failed = True  # uvicorn's parent would end with 0
+        last = text.rstrip().rpartition("\n")[2]
+        for kind in (SettingsError, SchemaTooNewError):
+            prefix = f"{kind.__module__}.{kind.__qualname__}: "
+            if text.startswith("Traceback") and last.startswith(prefix):
+                record.msg, record.args = last.removeprefix(prefix), ()
+                StartErrors.seen = True
+        return True
+
+
+def log_config() -> dict[str, Any]:
+    """Uvicorn's own logging, with start errors as one line."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    config: dict[str, Any] = copy.deepcopy(LOGGING_CONFIG)
+    config["filters"] = {"start_errors": {"()": f"{__name__}.StartErrors"}}
+    config["handlers"]["default"]["filters"] = ["start_errors"]
+    return config
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    """Uvicorn raises SIGTERM once more after shutting down; this makes that, and an early one, a 0."""
+    raise SystemExit(0)
+
+
+def serve(*, host: str, port: int, workers: int, reload: bool) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    import uvicorn
+
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        uvicorn.run(
+            APP,
+            host=host,
+            port=port,
+            workers=workers,
+            reload=reload,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            log_config=log_config(),
+            access_log=False,  # it would repeat tokens in addresses; ours does not
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
+        )
+    except SystemExit as stopped:
+        if stopped.code == STARTUP_FAILURE and StartErrors.seen:
+            sys.exit(2)
+        raise
+    if StartErrors.failed:
+        sys.exit(STARTUP_FAILURE)

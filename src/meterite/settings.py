@@ -1,0 +1,209 @@
+"""The settings: read once, frozen.
+
+Guaranteed: whatever can't be used, a name that is nearly one of ours included, is a :class:`SettingsError` with
+one line that names the setting; neither that line nor the ``repr`` of settings ever shows a token or a secret.
+A file ``.env`` in the working directory is read, the environment's variables of the same names win over it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from meterite.model.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ENV_FILE: Final = ".env"
+MIB: Final = 1024 * 1024
+SECRET_CHARACTERS_MIN: Final = 16
+NAME_CHARACTERS_MAX: Final = 200
+
+# RFC 9110 section 5.6.2 "token": a header's name and a cookie's name (RFC 6265 section 4.1.1) are both one.
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
+_TAKEN: Final = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length"),
+        *("content-type", "cookie", "host", "origin", "referer", "transfer-encoding", "x-request-id"),
+    }
+)
+_HOST: Final = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
+)
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# The environment is full of other programs' names, the file is ours.
+_NEAR_IN_ENVIRONMENT: Final = 0.88
+_NEAR_IN_FILE: Final = 0.75
+_OUR_PREFIX: Final = "meterite_"
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Every setting; docs/settings.md says what each does."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: str = Field(default="sqlite:///meterite.db", min_length=1)
+    api_key_name: str = "x-auth-token"
+    cookie_domain: str = "localtest.me"
+    api_tokens: Annotated[dict[SecretStr, str], NoDecode]
+    cookie_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    docs: bool = True
+    access_log: bool = False
+    log_format: Literal["auto", "json", "console"] = "auto"
+    body_bytes_max: Size = 32 * MIB
+    unpacked_bytes_max: Size = 64 * MIB
+    ratio_max: Size = 200
+    readings_max: Size = 1_000_000
+    queue_bytes_max: Size = 64 * MIB
+    cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+
+    def tokens(self) -> dict[str, str]:
+        """Token to org, in the clear: for the door alone."""
+        return {token.get_secret_value(): org for token, org in self.api_tokens.items()}
+
+    def cookie_secrets(self) -> list[bytes]:
+        """The secrets that override the database's; the first one signs."""
+        return [secret.get_secret_value().encode() for secret in self.cookie_secret]
+
+    @field_validator("api_key_name")
+    @classmethod
+    def _api_key_name(cls, name: str) -> str:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError("must be a legal name of a header and a cookie, such as x-auth-token")
+        if name.lower() in _TAKEN:
+            raise ValueError("must not be a header that means something else already")
+        return name
+
+    @field_validator("cookie_domain")
+    @classmethod
+    def _cookie_domain(cls, domain: str) -> str:
+        domain = domain.lower().removeprefix(".")
+        if domain and not _HOST.fullmatch(domain):
+            raise ValueError("must be a host name such as localtest.me, or empty")
+        return domain
+
+    @field_validator("api_tokens", mode="before")
+    @classmethod
+    def _api_tokens(cls, value: Any) -> dict[SecretStr, str]:
+        pairs = _pairs(value) if isinstance(value, str) else list(dict(value).items())
+        tokens: dict[str, str] = {}
+        for token, org in pairs:
+            _check_token(token)
+            _check_org(org)
+            if tokens.setdefault(token, org) != org:
+                raise ValueError("names one token for two orgs; give each org a token of its own")
+        if not tokens:
+            raise ValueError('names no token; write api_tokens={"a-long-random-token": "org_01"}')
+        return {SecretStr(token): org for token, org in tokens.items()}
+
+    @field_validator("cookie_secret", mode="before")
+    @classmethod
+    def _cookie_secret(cls, value: Any) -> tuple[SecretStr, ...]:
+        secrets = _json(value) if isinstance(value, str) else list(value)
+        if not isinstance(secrets, list) or not all(isinstance(secret, str) for secret in secrets):
+            raise ValueError('must be a JSON list of strings, such as ["new secret", "old secret"]')
+        if any(len(secret) < SECRET_CHARACTERS_MIN or not _is_unicode(secret) for secret in secrets):
+            raise ValueError(f"must have at least {SECRET_CHARACTERS_MIN} characters in each of its secrets")
+        return tuple(SecretStr(secret) for secret in secrets)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with nothing lost: the second of two equal keys is kept beside the first."""
+
+
+def _json(text: str, **options: Any) -> Any:
+    """Decode; what fails must not be repeated, since it may hold tokens, so the cause is cut off."""
+    try:
+        return json.loads(text, **options)
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError("is not JSON; write it in one line, with double quotes inside")
+
+
+def _pairs(text: str) -> list[tuple[str, Any]]:
+    value = _json(text, object_pairs_hook=_Pairs)
+    if not isinstance(value, _Pairs):
+        raise ValueError('must be a JSON object from token to org, such as {"a-long-random-token": "org_01"}')  # noqa: TRY004 - pydantic makes its line of ValueError only
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_token(token: str) -> None:
+    if not token.strip():
+        raise ValueError("names an empty token")
+    if token != token.strip() or _CONTROL.search(token):
+        raise ValueError("names a token that starts or ends with a space or holds a control character")
+
+
+def _check_org(org: object) -> None:
+    if not isinstance(org, str):
+        raise ValueError("must name an org, a string, for every token")  # noqa: TRY004 - pydantic makes its line of ValueError only
+    if not org.strip():
+        raise ValueError("names an empty org")
+    if len(org) > NAME_CHARACTERS_MAX or _CONTROL.search(org):
+        raise ValueError(
+            f"names an org with control characters or more than {NAME_CHARACTERS_MAX} characters"
+        )
+
+
+def load_settings() -> Settings:
+    """Read ``.env`` and the environment."""
+    in_file = _names_in_file(Path(ENV_FILE))
+    _refuse_near(in_file, _NEAR_IN_FILE, f"in {ENV_FILE}")
+    _refuse_near(os.environ, _NEAR_IN_ENVIRONMENT, "in the environment")
+    try:
+        return Settings()  # type: ignore[call-arg] # what has no default comes from the file and the environment
+    except ValidationError as error:
+        name, why = _first(error)
+    # Outside of the handler: the original error must not travel along, its traceback could show values.
+    raise SettingsError(name.replace("_", "-"), f"{name} {why}")
+
+
+def _names_in_file(path: Path) -> list[str]:
+    try:
+        return list(dotenv_values(path, encoding="utf-8", interpolate=False))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError("env-file", f"{ENV_FILE} can't be read: {type(exc).__name__}") from None
+
+
+def _refuse_near(names: Iterable[str], cutoff: float, where: str) -> None:
+    """A name that is nearly ours is a slip, and a setting that silently doesn't hold is worse than no start."""
+    known = list(Settings.model_fields)
+    for name in names:
+        plain = name.lower().replace("-", "_")
+        if name.lower() in known:
+            continue
+        near = difflib.get_close_matches(plain.removeprefix(_OUR_PREFIX), known, n=1, cutoff=cutoff)
+        if near:
+            shown = _CONTROL.sub("?", name)[:NAME_CHARACTERS_MAX]
+            raise SettingsError(
+                "setting-unknown", f"{shown} {where} is no setting; {near[0]} is meant, or take it away"
+            )
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "missing":
+        return name, f'is missing; write {name}={{"a-long-random-token": "org_01"}} into {ENV_FILE}'
+    if first["type"] == "value_error":
+        return name, first["msg"].removeprefix("Value error, ")
+    why = first["msg"]
+    return name, f"can't be used: {why[:1].lower()}{why[1:]}"

@@ -1,0 +1,50 @@
+"""The first start makes its own settings."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+from meterite.cli import first_start
+
+
+def test_without_settings_one_is_written_for_its_owner_only(tmp_path):
+    """``.env`` has mode 0600, names a database and the token that was answered; no draft stays behind."""
+    token = first_start.write_env(tmp_path, {})
+    path = tmp_path / ".env"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert f'api_tokens={{"{token}": "org_01"}}' in path.read_text()
+    assert "database_url=" in path.read_text()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_that_are_there_are_left_alone(tmp_path):
+    """Neither an existing ``.env`` nor tokens in the environment, in any case, let one be written."""
+    assert first_start.write_env(tmp_path, {"Api_Tokens": "{}"}) is None
+    assert not (tmp_path / ".env").exists()
+    (tmp_path / ".env").write_text("mine")
+    assert first_start.write_env(tmp_path, {}) is None
+    assert (tmp_path / ".env").read_text() == "mine"
+
+
+def test_a_database_named_in_the_environment_is_not_named_again(tmp_path):
+    """The file doesn't repeat what the environment decides."""
+    first_start.write_env(tmp_path, {"DATABASE_URL": "sqlite:///x.db"})
+    assert "database_url" not in (tmp_path / ".env").read_text()
+
+
+def test_of_many_at_once_one_writes(tmp_path):
+    """Exactly one of 16 simultaneous starts answers a token, and it is the one in the file."""
+    with ThreadPoolExecutor(16) as pool:
+        tokens = [
+            token for token in pool.map(lambda _: first_start.write_env(tmp_path, {}), range(16)) if token
+        ]
+    assert len(tokens) == 1
+    assert tokens[0] in (tmp_path / ".env").read_text()
+
+
+def test_the_greeting_can_be_pasted():
+    """It names the address to open and a curl with the token."""
+    text = first_start.greeting("t0ken", "http://localhost:8000")
+    assert "http://localhost:8000/docs?x-auth-token=t0ken" in text
+    assert "curl -H 'x-auth-token: t0ken'" in text

@@ -1,0 +1,139 @@
+"""Settings: what is read, and what stops the start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meterite.model.errors import SettingsError
+from meterite.settings import Settings, load_settings
+
+SECRET = "hush-hush-123456"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def env_file(tmp_path, monkeypatch):
+    """An empty directory to start in, and an environment without our names."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+    return tmp_path / ".env"
+
+
+def refused(text: str, env_file: Path) -> str:
+    env_file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert "\n" not in caught.value.message
+    assert SECRET not in caught.value.message
+    return caught.value.message
+
+
+def test_the_contracts_own_file_is_read(env_file):
+    """The four lines of the contract are good as they stand."""
+    env_file.write_text(
+        'database_url="sqlite:////tmp/meterite.db"\napi_key_name="x-auth-token"\ncookie_domain="localtest.me"\n'
+        'api_tokens={"123456": "org_01", "567890": "org_02"}\n',
+        encoding="utf-8",
+    )
+    settings = load_settings()
+    assert settings.database_url == "sqlite:////tmp/meterite.db"
+    assert settings.tokens() == {"123456": "org_01", "567890": "org_02"}
+    assert (settings.access_log, settings.body_bytes_max, settings.ratio_max) == (False, 32 * 1024**2, 200)
+
+
+def test_the_environment_wins(env_file, monkeypatch):
+    """A variable of the same name, whatever its case, overrides the file."""
+    env_file.write_text('api_tokens={"a": "one"}\nlog_format=json\n', encoding="utf-8")
+    monkeypatch.setenv("API_TOKENS", '{"b": "two"}')
+    monkeypatch.setenv("COOKIE_SECRET", '["0123456789abcdef", "fedcba9876543210"]')
+    settings = load_settings()
+    assert settings.tokens() == {"b": "two"}
+    assert settings.cookie_secrets() == [b"0123456789abcdef", b"fedcba9876543210"]
+    assert settings.log_format == "json"
+
+
+def test_no_token_shows(env_file):
+    """Neither ``repr`` nor ``str`` nor a dump shows a token; settings can't be changed."""
+    env_file.write_text(f'api_tokens={{"{SECRET}": "one"}}\ncookie_secret=["{SECRET}"]\n', encoding="utf-8")
+    settings = load_settings()
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    with pytest.raises(Exception, match="frozen"):
+        settings.api_key_name = "other"  # type: ignore[misc] # the very mistake
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (f"{{'{SECRET}': 'one'}}", "is not JSON"),
+        (f'["{SECRET}"]', "must be a JSON object"),
+        (f'{{"{SECRET}": "one", "{SECRET}": "two"}}', "one token for two orgs"),
+        ('{"": "one"}', "an empty token"),
+        (f'{{"{SECRET}": ""}}', "an empty org"),
+        (f'{{"{SECRET}": 7}}', "must name an org"),
+        (f'{{"{SECRET} ": "one"}}', "starts or ends with a space"),
+        ("{}", "names no token"),
+        ("", "is not JSON"),
+    ],
+)
+def test_tokens_that_cannot_be_used(env_file, tokens, said):
+    """Each mistake in api_tokens is one line that names the setting and no token."""
+    message = refused(f"api_tokens={tokens}\n", env_file)
+    assert message.startswith("api_tokens ")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        ("api_key_name=x auth", "api_key_name must be"),
+        ("api_key_name=Authorization", "api_key_name must not be"),
+        ("cookie_domain=a b", "cookie_domain must be"),
+        ("cookie_secret=no", "cookie_secret is not JSON"),
+        ('cookie_secret=["short"]', "cookie_secret must have"),
+        ("body_bytes_max=many", "body_bytes_max can't be used: input should be a valid integer"),
+        ("log_format=xml", "log_format can't be used"),
+        ("access_log=perhaps", "access_log can't be used"),
+        ("api_token={}", "api_token in .env is no setting; api_tokens is meant"),
+        ("METERITE_LOG_FORMAT=json", "METERITE_LOG_FORMAT in .env is no setting; log_format"),
+    ],
+)
+def test_other_mistakes(env_file, line, start):
+    """Every setting is checked at the start, names that are nearly right included."""
+    assert refused(f'api_tokens={{"{SECRET}": "one"}}\n{line}\n', env_file).startswith(start)
+
+
+def test_a_missing_token_is_told(env_file):
+    """Without api_tokens there is no start."""
+    assert refused("", env_file).startswith("api_tokens is missing")
+
+
+def test_near_names_in_the_environment(env_file, monkeypatch):
+    """A slip in the environment stops the start; other programs' names don't."""
+    env_file.write_text('api_tokens={"a": "one"}\n', encoding="utf-8")
+    for name in ("API_KEY", "LOG_LEVEL", "DOCKER", "DB_URL", "DOC"):
+        monkeypatch.setenv(name, "x")
+    load_settings()
+    monkeypatch.setenv("API_TOKEN", SECRET)
+    with pytest.raises(SettingsError, match=r"^API_TOKEN in the environment is no setting; api_tokens"):
+        load_settings()
+
+
+def test_a_file_that_is_not_text(env_file):
+    """Bytes that are no UTF-8 are one line, too."""
+    env_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"^\.env can't be read"):
+        load_settings()
+
+
+def test_the_docs_name_every_setting():
+    """A setting that docs/settings.md doesn't name, or one that is no more, fails here."""
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    named = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert named == list(Settings.model_fields)
