@@ -1,0 +1,1 @@
+"""What clients rely on: the table of calls, and the document that describes them."""
