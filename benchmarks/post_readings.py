@@ -1,0 +1,106 @@
+"""``POST /readings``: CPU of the server a reading, from the first request to the last answer, compaction included.
+
+Columns come as one series of 5,000 readings a request and as 200 series of 25; rows as 5,000 objects over 200 series.
+Compaction runs by itself beside the requests; after the last answer the measuring goes on until the server rests, and
+the figure with what it did then is reported beside the other.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.load import request, send
+from benchmarks.measure import Row, median
+from benchmarks.servers import TOKEN, Server, meterite
+from benchmarks.stores import START_US
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READINGS = 5000
+CONNECTIONS = 4
+METRICS = 200
+STEP_S = 10
+
+
+def run(*, full: bool) -> list[Row]:
+    count, turns = (1600, 7) if full else (400, 5)
+    rows: list[Row] = []
+    for what, make, bar in (
+        ("columns, 1 × 5,000 a request", _one_series, 0.9),
+        ("columns, 200 × 25 a request", _many_series, 0.9),
+        ("rows of JSON, 5,000 a request", _rows, 2.0),
+    ):
+        before, after = zip(*[_measure(make, count) for _ in range(turns)], strict=True)
+        how = f"integer times; median of {turns} servers, {count * READINGS / 1e6:g} M readings each"
+        rest = f"{median(after):.2f} µs until the server rests"
+        rows.append(
+            Row(f"`POST /readings`, {what}: CPU a reading", median(before), "µs", bar, note=f"{how}; {rest}")
+        )
+    return rows
+
+
+def _measure(make: Callable[[np.random.Generator, int], object], count: int) -> tuple[float, float]:
+    rng = np.random.default_rng(1)
+    requests = [request("POST", "/readings?precision=s", make(rng, n), TOKEN) for n in range(count)]
+    with tempfile.TemporaryDirectory() as name, meterite(Path(name)) as server:
+        for n in range(METRICS):
+            server.ask("POST", "/metric/", {"code": f"M{n}", "name": f"Metric {n}"})
+        before = server.cpu_s()
+        send(server.port, requests, connections=CONNECTIONS, total=count)
+        answered = server.cpu_s() - before
+        rested = _rest(server) - before
+    return answered / (count * READINGS) * 1e6, rested / (count * READINGS) * 1e6
+
+
+def _rest(server: Server) -> float:
+    """The server's CPU once a second passes in which it does next to nothing."""
+    used = server.cpu_s()
+    for _ in range(60):
+        time.sleep(1.0)
+        now = server.cpu_s()
+        if now - used < 0.05:
+            return now
+        used = now
+    return used
+
+
+def _times(first: int, count: int) -> list[int]:
+    start = START_US // 1_000_000
+    return list(range(start + first * STEP_S, start + (first + count) * STEP_S, STEP_S))
+
+
+def _values(rng: np.random.Generator, count: int) -> list[float]:
+    values: list[float] = np.round(20 + np.cumsum(0.05 * rng.standard_normal(count)), 2).tolist()
+    return values
+
+
+def _one_series(rng: np.random.Generator, n: int) -> object:
+    turn, metric = divmod(n, METRICS)
+    return {
+        "metric": f"M{metric}",
+        "reading_at": _times(turn * READINGS, READINGS),
+        "reading": _values(rng, READINGS),
+    }
+
+
+def _many_series(rng: np.random.Generator, n: int) -> object:
+    each = READINGS // METRICS
+    times = _times(n * each, each)
+    return [{"metric": f"M{m}", "reading_at": times, "reading": _values(rng, each)} for m in range(METRICS)]
+
+
+def _rows(rng: np.random.Generator, n: int) -> object:
+    each = READINGS // METRICS
+    times = _times(n * each, each)
+    values = _values(rng, READINGS)
+    return [
+        {"metric": f"M{m}", "reading": values[m * each + k], "reading_at": at}
+        for k, at in enumerate(times)
+        for m in range(METRICS)
+    ]
