@@ -2,7 +2,9 @@
 
 Guarantees:
 - a write transaction is held by one thread of one process; the others wait in line on a lock file (``flock``), which
-  is fair where SQLite's busy handler polls. Nobody waits longer than ``LOCK_WAIT_S``;
+  is fair where SQLite's busy handler polls. Nobody waits for the turn longer than ``LOCK_WAIT_S``, and who has it waits
+  for a program that doesn't know the lock file (``sqlite3``, a backup) no longer than ``BUSY_WAIT_S``, since all others
+  wait behind;
 - a committed transaction is on disk (WAL, ``synchronous=FULL``);
 - checkpoints run under the same lock, since SQLite up to 3.51.2 has a bug where they race commits
   (sqlite.org/wal.html#walresetbug);
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCK_WAIT_S: Final = 5.0
+BUSY_WAIT_S: Final = 1.0
 LOCK_POLL_S: Final = 0.0005
 PAGE_BYTES: Final = 16_384
 CHECKPOINT_BYTES: Final = 4 << 20
@@ -141,7 +144,7 @@ class Database:
         self._hot_waiting = 0
         self._engine = create_engine(
             "sqlite://",
-            creator=lambda: sqlite3.connect(path, timeout=LOCK_WAIT_S, check_same_thread=False),
+            creator=lambda: sqlite3.connect(path, timeout=BUSY_WAIT_S, check_same_thread=False),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
         )
@@ -266,7 +269,7 @@ class Database:
                 conn.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").all()
             finally:
                 if truncate:
-                    conn.exec_driver_sql(f"PRAGMA busy_timeout={int(LOCK_WAIT_S * 1000)}")
+                    conn.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_WAIT_S * 1000)}")
                 self._lock.release()
             return time.monotonic() - begun
 
@@ -298,7 +301,7 @@ def _roll_back(conn: Connection) -> None:
 def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
     dbapi.isolation_level = None
     for pragma in (
-        f"busy_timeout={int(LOCK_WAIT_S * 1000)}",
+        f"busy_timeout={int(BUSY_WAIT_S * 1000)}",
         "synchronous=FULL",
         "wal_autocheckpoint=0",
         "mmap_size=0",
