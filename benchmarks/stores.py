@@ -56,7 +56,8 @@ def open_filled(directory: Path, *, metrics: int, series: int) -> Filled:
             ids.append(metric.series_first)
         else:
             ids += store.catalog.series(org_id, metric, [(("host", f"h{m}"),) for m in range(each)])
-    return Filled(store, org_id, store.catalog.version(), np.array(sorted(ids), np.int64))
+    version, _ = store.catalog.changed(0)
+    return Filled(store, org_id, version, np.array(sorted(ids), np.int64))
 
 
 def walks(rng: np.random.Generator, series: int, steps: int) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from meterite.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from meterite.settings import Settings
+    from meterite.storage.interface import Store
 
 
 class Service:
@@ -25,7 +26,9 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._lanes = Lanes()
-        self.store = SqliteStore(sqlite_path(settings.database_url), cache_bytes=settings.cache_bytes)
+        self.store: Store = SqliteStore(
+            sqlite_path(settings.database_url), cache_bytes=settings.cache_bytes
+        )  # the one place that names a backend
         self.catalog = Catalog(self.store, self._lanes)
         self._group = GroupCommit(self.store.commit, settings.queue_bytes_max)
         self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock)

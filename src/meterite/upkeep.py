@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from meterite.model.errors import MeteriteError
-from meterite.storage.compaction import Compactor
 
 if TYPE_CHECKING:
-    from meterite.storage.store import SqliteStore
+    from meterite.storage.interface import Store
 
 IDLE_S: Final = 0.5
 AFTER_ERROR_S: Final = 5.0
@@ -28,8 +27,8 @@ log = structlog.get_logger(__name__)
 class Upkeep:
     """Started after the store is open, stopped before it is closed."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._compactor = Compactor(store)
+    def __init__(self, store: Store) -> None:
+        self._compaction = store.compaction()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="meterite-upkeep", daemon=True)
 
@@ -39,9 +38,9 @@ class Upkeep:
     def stop(self) -> None:
         """Waits for the step at hand, which ends soon; what it leaves is done again by the next process."""
         self._stopping.set()
-        self._compactor.stop()
+        self._compaction.stop()
         self._thread.join(timeout=5.0)
-        self._compactor.close()
+        self._compaction.close()
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # Linux alone knows priorities of threads
@@ -49,7 +48,7 @@ class Upkeep:
         pause = 0.0
         while not self._stopping.wait(pause):
             try:
-                pause = 0.0 if self._compactor.run_once() else IDLE_S
+                pause = 0.0 if self._compaction.run_once() else IDLE_S
             except MeteriteError as exc:
                 log.warning("upkeep.put_off", reason=exc.message)
                 pause = AFTER_ERROR_S

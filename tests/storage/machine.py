@@ -110,7 +110,8 @@ class Pair:
                 values.append(value)
             series, index = np.unique(np.array(ids, np.int64), return_inverse=True)
             batch = Batch(series, index.astype(np.uint32), np.array(at_us, np.int64), np.array(values))
-            appends.append(Append(self.org_ids[org], self.store.catalog.version(), batch))
+            version, _ = self.store.catalog.changed(0)
+            appends.append(Append(self.org_ids[org], version, batch))
         self.store.commit(appends)
         for append in appends:
             assert append.error is None

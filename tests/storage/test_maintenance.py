@@ -306,7 +306,8 @@ def push_columns(pair, code, at_us, values):
         np.asarray(at_us),
         np.asarray(values),
     )
-    append = Append(pair.org_ids["here"], pair.store.catalog.version(), batch)
+    version, _ = pair.store.catalog.changed(0)
+    append = Append(pair.org_ids["here"], version, batch)
     pair.store.commit([append])
     assert append.error is None
 

@@ -17,7 +17,7 @@ from sqlalchemy import insert, select, update
 from meterite.model.check import canonical_labels, parse_labels
 from meterite.model.errors import ConflictError, ExhaustedError, NotFoundError
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS, ConflictPolicy, Metric, MetricSpec
-from meterite.storage.journal import Clock, now_us, read_clock, write_clock
+from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.resolve import POLICY_KINDS, Policies
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
@@ -53,10 +53,14 @@ class SqlCatalog:
     """``states`` answers current and last of metrics within a transaction (on_conflict is fixed by a reading)."""
 
     def __init__(
-        self, database: Database, states: Callable[[Connection, int, list[int]], list[MetricState | None]]
+        self,
+        database: Database,
+        states: Callable[[Connection, int, list[int]], list[MetricState | None]],
+        clock: Callable[[], int],
     ) -> None:
         self._database = database
         self._states = states
+        self._now = clock
         self._org_ids: dict[str, int] = {}
 
     def org_id(self, org: str) -> int:
@@ -76,10 +80,6 @@ class SqlCatalog:
             if known is not None:
                 return int(known)
             return int(conn.execute(insert(org_table).values(name=org)).inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
-
-    def version(self) -> int:
-        with self._database.reading() as conn:
-            return read_clock(conn).catalog_version
 
     def changed(self, since: int) -> tuple[int, list[tuple[int, str]]]:
         with self._database.reading() as conn:
@@ -177,7 +177,7 @@ class SqlCatalog:
             if row.active:
                 raise ConflictError("metric-active", "Deactivate the metric before you delete it.")
             state = self._states(conn, org_id, [row.id])[0]
-            seq = self._change(conn, org_id, row.id, {"deleted_at": now_us()})
+            seq = self._change(conn, org_id, row.id, {"deleted_at": self._now()})
             metric = _metric_of(org, row)
             conn.execute(
                 insert(tombstone_table).values(
@@ -195,7 +195,7 @@ class SqlCatalog:
 
     def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> int:
         clock = read_clock(conn)
-        moved = Clock(clock.seq + 1, clock.next_recorded_at(now_us()), clock.catalog_version + 1)
+        moved = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version + 1)
         write_clock(conn, moved)
         version = moved.catalog_version
         conn.execute(

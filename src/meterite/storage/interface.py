@@ -1,7 +1,8 @@
-"""What a store is: the two Protocols that everything above storage is written against, and their plain data.
+"""What a store is: the Protocols that everything above storage is written against, and their plain data.
 
 All calls block; the services above run them on worker threads. Every call names its org, and nothing of another org
-is ever seen. Errors are :mod:`meterite.model.errors`'s.
+is ever seen. Several workers have a store each on the same data: what one was told when its call returned, the others
+answer from then on. Errors are :mod:`meterite.model.errors`'s; any call may raise UnavailableError.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Append:
 
     ``version`` is the catalogue version at which they were resolved. ``at_us`` of a row is ``NO_TIME`` where the
     commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``. After the commit
-    either ``error`` is set, or ``recorded_at_us`` (and ``given_us``, the first time given, where any was).
+    either ``error`` is set (MovedError where the catalogue of its org changed after ``version``), or
+    ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't written.
     """
 
     org_id: int
@@ -54,15 +56,12 @@ class Span:
 class View(Protocol):
     """A snapshot of one org's readings: fixed when taken, read in pieces without an open transaction."""
 
-    @property
-    def seq(self) -> int: ...
-
     def gaps(self, span: Span) -> list[str]:
         """A sentence for each damaged row that touches the span."""
         ...
 
     def cuts(self, span: Span, target: int) -> list[tuple[int, int]]:
-        """Time slices (both ends included), ascending, of about ``target`` readings each."""
+        """Time slices (both ends included), ascending, of about ``target`` readings each; they hold all."""
         ...
 
     def scan(self, span: Span) -> Iterator[Columns]:
@@ -80,11 +79,14 @@ class Readings(Protocol):
     """Readings of all orgs: appended in commits, erased by tombstones, read through views."""
 
     def commit(self, appends: Sequence[Append]) -> None:
-        """All that is waiting, in one transaction; each append learns its own fate."""
+        """All that is waiting, in one transaction; each append learns its own fate.
+
+        ``recorded_at_us`` is the clock's, but later than that of any commit before.
+        """
         ...
 
     def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:
-        """Hide a range from now on; answers when it was committed, µs."""
+        """Hide what was recorded up to now, both ends of the times included; answers when it was committed, µs."""
         ...
 
     def view(self, org_id: int) -> View:
@@ -96,16 +98,16 @@ class Readings(Protocol):
         ...
 
     def states(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[MetricState]:
-        """Current and last of each metric, as of now."""
+        """Current and last of each metric, as of now; both are None where the org has no such metric."""
         ...
 
 
 class Catalog(Protocol):
     """Metrics and series of all orgs."""
 
-    def org_id(self, org: str) -> int: ...
-
-    def version(self) -> int: ...
+    def org_id(self, org: str) -> int:
+        """The org's number; the first use makes it."""
+        ...
 
     def changed(self, since: int) -> tuple[int, list[tuple[int, str]]]:
         """The version now, and (org id, code) of each metric changed or deleted after ``since``."""
@@ -113,15 +115,25 @@ class Catalog(Protocol):
 
     def metric(self, org: str, code: str) -> Metric | None: ...
 
-    def page(self, org: str, limit: int) -> list[Metric]: ...
+    def page(self, org: str, limit: int) -> list[Metric]:
+        """The first of the org's metrics by id."""
+        ...
 
-    def create(self, org: str, spec: MetricSpec) -> Metric: ...
+    def create(self, org: str, spec: MetricSpec) -> Metric:
+        """An active metric with an id that no metric ever had. ConflictError where the code is taken."""
+        ...
 
-    def update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric: ...
+    def update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric:
+        """Fields of the spec. NotFoundError; ConflictError for another ``on_conflict`` once there was a reading."""
+        ...
 
-    def set_active(self, org: str, code: str, *, active: bool) -> Metric: ...
+    def set_active(self, org: str, code: str, *, active: bool) -> Metric:
+        """NotFoundError; ConflictError where it is so already."""
+        ...
 
-    def delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]: ...
+    def delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]:
+        """The metric and its last state; its readings are hidden. NotFoundError; ConflictError while it is active."""
+        ...
 
     def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
         """Ids of the series, made where they aren't there yet."""
@@ -130,8 +142,34 @@ class Catalog(Protocol):
     def labels(self, series: Sequence[int]) -> dict[int, Labels]: ...
 
 
+class Compaction(Protocol):
+    """What is to be done beside the requests, in short steps. One thread steps; of all workers one at a time does."""
+
+    def run_once(self) -> bool:
+        """One step; whether there was anything to do."""
+        ...
+
+    def stop(self) -> None:
+        """From any thread: let the step at hand end soon, and do nothing from then on."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Store(Readings, Protocol):
     """What the services run on: readings, metrics, and what a worker needs besides."""
+
+    def open(self) -> None:
+        """Make or open what lies beneath; before all other calls, after the fork. SchemaTooNewError."""
+        ...
+
+    def close(self) -> None:
+        """After all other calls; a second time does nothing."""
+        ...
+
+    def compaction(self) -> Compaction:
+        """A worker's own; it may be asked for before the store is open."""
+        ...
 
     @property
     def catalog(self) -> Catalog: ...

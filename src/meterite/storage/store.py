@@ -1,4 +1,4 @@
-"""The store on one SQLite file: the two Protocols of :mod:`meterite.storage.interface`, put together."""
+"""The store on one SQLite file: the Protocols of :mod:`meterite.storage.interface`, put together."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.storage.catalog import SqlCatalog
+from meterite.storage.compaction import Compactor
 from meterite.storage.database import WAL_REPORTED_BYTES, Database
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from meterite.model.columns import Batch, Labels
     from meterite.model.metric import Metric, MetricState
-    from meterite.storage.interface import Append, Store
+    from meterite.storage.interface import Append
     from meterite.storage.state import Entry
 
 
@@ -47,7 +48,7 @@ class SqliteStore:
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
         self.journal = Journal(self.database, self._compare, clock)
-        self.catalog = SqlCatalog(self.database, self._entries_in)
+        self.catalog = SqlCatalog(self.database, self._entries_in, clock)
         self._state = States()
         self._labels = LabelIndex()
         self._damage: list[dict[str, object]] = []
@@ -59,6 +60,9 @@ class SqliteStore:
     def close(self) -> None:
         self.database.close()
         self.streams.shut()
+
+    def compaction(self) -> Compactor:
+        return Compactor(self)
 
     def commit(self, appends: Sequence[Append]) -> None:
         self.journal.commit(appends)
@@ -222,8 +226,3 @@ def _places(all_: Columns, some: Columns) -> NDArray[np.intp]:
 
 def _nothing() -> None:
     pass
-
-
-def as_store(store: SqliteStore) -> Store:
-    """The store as the rest of the program may see it; the type checker holds the two equal."""
-    return store
