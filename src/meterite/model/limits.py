@@ -1,0 +1,271 @@
+"""Limits: which readings of a commit lie outside, and what that means for their series' alarm.
+
+What this file guarantees: pure, and the same outcome for the same readings in the same order whatever commits they
+came in, but for what one commit sums up (below). One reading after the other, of one series:
+
+- not finite: as if it weren't there;
+- **late** (older than the series' newest before it): outside raises its event with ``late``; the state stays;
+- above ``high`` or below ``low``: the series is in that state, at once or once it was so for ``for_us`` of reading
+  time without a break (**pending** until then);
+- inside, but nearer to the limit that it crossed than ``hysteresis``: the state stays, what was pending is not;
+- inside: the state is ok; where it was not, it is **cleared**.
+
+A commit raises one event a series and direction, with first, last, extreme and count of its readings outside:
+under ``change`` where the state was entered, under ``every`` whenever there were any; and one ``cleared``. They stand
+in the order of their last crossing, so that the last one says what holds. While muted nothing is raised, and the
+state goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from meterite.model.event import TYPE_BITS, EventType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from meterite.model.columns import Batch, type_f64, type_i64
+
+ABOVE_MAX: Final = TYPE_BITS[EventType.ABOVE_MAX]
+BELOW_MIN: Final = TYPE_BITS[EventType.BELOW_MIN]
+CLEARED: Final = TYPE_BITS[EventType.CLEARED]
+
+LATE: Final = 1
+"""Flag: the readings are older than the series' newest."""
+QUIET: Final = 2
+"""Flag: no event, the row only carries the state on (muted, or pending)."""
+TIME_NONE: Final = int(np.iinfo(np.int64).min)
+
+TRANSITION: Final = np.dtype(
+    [
+        ("series", "<i8"),
+        ("kind", "u1"),
+        ("flags", "u1"),
+        ("state", "u1"),
+        ("pending", "u1"),
+        ("count", "<u4"),
+        ("since", "<i8"),
+        ("pending_since", "<i8"),
+        ("low", "<f8"),
+        ("high", "<f8"),
+        ("first_at", "<i8"),
+        ("first", "<f8"),
+        ("last_at", "<i8"),
+        ("last", "<f8"),
+        ("extreme_at", "<i8"),
+        ("extreme", "<f8"),
+    ]
+)
+"""What a commit says of a series. ``kind`` is the bit of the event's type, or 0 where only the state moved; ``state``,
+``since``, ``pending`` and ``pending_since`` are the alarm as the commit leaves it (the same in all rows of the
+series); times are µs, :data:`TIME_NONE` for none."""
+
+
+class AlarmState(IntEnum):
+    """Where a series stands."""
+
+    OK = 0
+    ABOVE = 1
+    BELOW = 2
+
+
+@dataclass(slots=True)
+class Rules:
+    """Columns, a row each of the batch's series."""
+
+    low: type_f64
+    high: type_f64
+    hysteresis: type_f64
+    for_us: type_i64
+    every: NDArray[np.bool_]
+    mute_until_us: type_i64
+
+
+@dataclass(slots=True)
+class Alarm:
+    """A series' alarm: its state, since which reading, and what it may become."""
+
+    state: int = AlarmState.OK
+    since_us: int = TIME_NONE
+    pending: int = AlarmState.OK
+    pending_since_us: int = TIME_NONE
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state == AlarmState.OK and self.pending == AlarmState.OK
+
+
+@dataclass(slots=True)
+class _Outside:
+    """What one event sums up."""
+
+    kind: int
+    flags: int
+    count: int = 0
+    first: tuple[int, float] = (0, 0.0)
+    last: tuple[int, float] = (0, 0.0)
+    extreme: tuple[int, float] = (0, 0.0)
+    raised: int = -1
+    """When it was last raised, as a number that grows with the readings; -1 for never."""
+
+    def add(self, at_us: int, value: float) -> None:
+        if not self.count:
+            self.first = self.extreme = (at_us, value)
+        elif value > self.extreme[1] if self.kind == ABOVE_MAX else value < self.extreme[1]:
+            self.extreme = (at_us, value)
+        self.last = (at_us, value)
+        self.count += 1
+
+
+@dataclass(slots=True)
+class Rule:
+    """The limits of one series, as plain numbers."""
+
+    low: float
+    high: float
+    hysteresis: float = 0.0
+    for_us: int = 0
+    every: bool = False
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One series' way through its readings of a commit."""
+
+    rule: Rule
+    alarm: Alarm
+    newest_us: int
+    step: int = 0
+    above: _Outside = field(default_factory=lambda: _Outside(ABOVE_MAX, 0))
+    below: _Outside = field(default_factory=lambda: _Outside(BELOW_MIN, 0))
+    late_above: _Outside = field(default_factory=lambda: _Outside(ABOVE_MAX, LATE))
+    late_below: _Outside = field(default_factory=lambda: _Outside(BELOW_MIN, LATE))
+    cleared: _Outside = field(default_factory=lambda: _Outside(CLEARED, 0))
+
+    def reading(self, at_us: int, value: float) -> None:
+        rule = self.rule
+        self.step += 1
+        outside = (
+            AlarmState.ABOVE if value > rule.high else AlarmState.BELOW if value < rule.low else AlarmState.OK
+        )
+        if at_us < self.newest_us:
+            if outside:
+                late = self.late_above if outside == AlarmState.ABOVE else self.late_below
+                late.add(at_us, value)
+                late.raised = self.step
+            return
+        self.newest_us = at_us
+        if outside:
+            self._outside(outside, at_us, value)
+        else:
+            self._inside(at_us, value)
+
+    def _outside(self, outside: AlarmState, at_us: int, value: float) -> None:
+        alarm = self.alarm
+        entered = False
+        if outside != alarm.state:
+            if alarm.pending != outside:
+                alarm.pending, alarm.pending_since_us = outside, at_us
+            entered = at_us - alarm.pending_since_us >= self.rule.for_us
+            if entered:
+                alarm.state, alarm.since_us = outside, alarm.pending_since_us
+        if outside == alarm.state:
+            alarm.pending, alarm.pending_since_us = AlarmState.OK, TIME_NONE
+            sums = self.above if outside == AlarmState.ABOVE else self.below
+            sums.add(at_us, value)
+            if entered or self.rule.every:
+                sums.raised = self.step
+
+    def _inside(self, at_us: int, value: float) -> None:
+        alarm, rule = self.alarm, self.rule
+        alarm.pending, alarm.pending_since_us = AlarmState.OK, TIME_NONE
+        if alarm.state == AlarmState.ABOVE and value > rule.high - rule.hysteresis:
+            return
+        if alarm.state == AlarmState.BELOW and value < rule.low + rule.hysteresis:
+            return
+        if alarm.state != AlarmState.OK:
+            alarm.state, alarm.since_us = AlarmState.OK, at_us
+            self.cleared = _Outside(CLEARED, 0)
+            self.cleared.add(at_us, value)
+            self.cleared.raised = self.step
+
+    def rows(self, series: int, *, muted: bool, moved: bool) -> list[tuple[int | float, ...]]:
+        """A row an event, in the order of their last crossing; one quiet row where only the state moved."""
+        raised = [
+            sums
+            for sums in (self.late_above, self.late_below, self.above, self.below, self.cleared)
+            if sums.raised >= 0
+        ]
+        raised.sort(key=lambda sums: sums.raised)
+        if muted or not raised:
+            return [self._row(series, _Outside(0, QUIET))] if moved else []
+        return [self._row(series, sums) for sums in raised]
+
+    def _row(self, series: int, sums: _Outside) -> tuple[int | float, ...]:
+        alarm, rule = self.alarm, self.rule
+        return (
+            *(series, sums.kind, sums.flags, alarm.state, alarm.pending, sums.count),
+            *(alarm.since_us, alarm.pending_since_us, rule.low, rule.high),
+            *(*sums.first, *sums.last, *sums.extreme),
+        )
+
+
+def interesting(batch: Batch, rules: Rules, alarmed: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The rows whose series has a reading outside, or an alarm that isn't at rest: few, most of the time."""
+    index, values = batch.series_index, batch.values
+    outside = (values > rules.high[index]) | (values < rules.low[index])
+    if not outside.any() and not alarmed.any():
+        return np.zeros(0, np.intp)
+    wanted = alarmed.copy()
+    wanted[index[outside]] = True
+    return np.flatnonzero(wanted[index])
+
+
+def judge(
+    batch: Batch,
+    rows: NDArray[np.intp],
+    rules: Rules,
+    alarms: dict[int, Alarm],
+    newest: dict[int, int],
+    now_us: int,
+) -> list[tuple[int | float, ...]]:
+    """Rows of :data:`TRANSITION` for the batch's ``rows``, in the order of series.
+
+    ``alarms`` and ``newest`` (µs) are by series id, those missing are at rest and without readings; both are
+    brought up to date for the series at hand, but alarms that come to rest are taken out.
+    """
+    index = batch.series_index[rows]
+    order = np.argsort(index, kind="stable")
+    index = index[order]
+    at_us, values = batch.at_us[rows][order].tolist(), batch.values[rows][order]
+    finite, numbers = np.isfinite(values).tolist(), values.tolist()
+    edges = np.flatnonzero(np.diff(index, prepend=-1, append=-1)).tolist()
+    found: list[tuple[int | float, ...]] = []
+    for begin, end in zip(edges, edges[1:], strict=False):
+        place = int(index[begin])
+        series = int(batch.series[place])
+        before = alarms.get(series) or Alarm()
+        alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us)
+        rule = Rule(
+            float(rules.low[place]),
+            float(rules.high[place]),
+            float(rules.hysteresis[place]),
+            int(rules.for_us[place]),
+            bool(rules.every[place]),
+        )
+        walk = _Walk(rule, alarm, newest.get(series, TIME_NONE))
+        for n in range(begin, end):
+            if finite[n]:
+                walk.reading(at_us[n], numbers[n])
+        found += walk.rows(series, muted=now_us < rules.mute_until_us[place], moved=alarm != before)
+        newest[series] = walk.newest_us
+        if alarm.at_rest:
+            alarms.pop(series, None)
+        else:
+            alarms[series] = alarm
+    return found
