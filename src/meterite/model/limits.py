@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -246,7 +247,7 @@ def judge(
     finite, numbers = np.isfinite(values).tolist(), values.tolist()
     edges = np.flatnonzero(np.diff(index, prepend=-1, append=-1)).tolist()
     found: list[tuple[int | float, ...]] = []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         place = int(index[begin])
         series = int(batch.series[place])
         before = alarms.get(series) or Alarm()
