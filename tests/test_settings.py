@@ -98,6 +98,7 @@ def test_tokens_that_cannot_be_used(env_file, tokens, said):
         ("cookie_secret=no", "cookie_secret is not JSON"),
         ('cookie_secret=["short"]', "cookie_secret must have"),
         ("body_bytes_max=many", "body_bytes_max can't be used: input should be a valid integer"),
+        ("journal_rows_max=0", "journal_rows_max can't be used: input should be greater than or equal to 1"),
         ("log_format=xml", "log_format can't be used"),
         ("access_log=perhaps", "access_log can't be used"),
         ("api_token={}", "api_token in .env is no setting; api_tokens is meant"),

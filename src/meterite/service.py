@@ -27,7 +27,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._lanes = Lanes()
         self.store: Store = SqliteStore(
-            sqlite_path(settings.database_url), cache_bytes=settings.cache_bytes
+            sqlite_path(settings.database_url),
+            cache_bytes=settings.cache_bytes,
+            journal_rows_max=settings.journal_rows_max,
         )  # the one place that names a backend
         self.catalog = Catalog(self.store, self._lanes)
         self._group = GroupCommit(self.store.commit, settings.queue_bytes_max)

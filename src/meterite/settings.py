@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     readings_max: Size = 1_000_000
     queue_bytes_max: Size = 64 * MIB
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    journal_rows_max: Size = 1024
 
     def tokens(self) -> dict[str, str]:
         """Token to org, in the clear: for the door alone."""

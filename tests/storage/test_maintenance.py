@@ -339,6 +339,20 @@ def test_runs_of_one_size_become_one_and_closed_months_end_as_one(tmp_path):
     pair.store.close()
 
 
+def test_merges_go_on_where_the_journal_is_always_due(tmp_path):
+    """Whatever comes in between two steps: the runs of a month stay few."""
+    pair = Pair(tmp_path / "m.db")
+    pair.create("here", ConflictPolicy.LAST)
+    compactor = Compactor(pair.store, Limits(journal_rows=1))
+    for n in range(100):
+        push_columns(pair, "last", np.array([YEAR_2030 + n]), np.array([1.0]))
+        assert compactor.run_once()
+    assert compactor.done.merges > 5
+    compactor.close()
+    assert len(rows(pair, "SELECT 1 FROM run WHERE dead_at IS NULL")) < 30
+    pair.close()
+
+
 def test_a_sum_of_sums_is_never_taken(tmp_path):
     """Equal keys are added up in the order of their commits, whatever was compacted with what."""
     pair = Pair(tmp_path / "m.db")

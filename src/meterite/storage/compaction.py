@@ -61,6 +61,7 @@ class Compactor:
         self._first_seen: dict[int, float] = {}
         self._upto_id: int | None = None
         self._idle = False
+        self._in_a_row = 0
 
     @property
     def done(self) -> Done:
@@ -125,12 +126,15 @@ class Compactor:
                 self._busy, self._idle = time.monotonic(), False
         self._work.checkpoint()
         org_id = self._due()
-        if org_id is not None:
+        if org_id is not None and self._in_a_row < self._work.limits.fan_in:
+            self._in_a_row += 1
             compact_journal(self._work, org_id)
             self._sweeper.sweep()
             return True
+        self._in_a_row = 0  # the rest gets its turn, too, where some journal is due at every moment
         self._look()
-        return self._merge() or self._tombstones() or self._sweeper.sweep() or self._tidy()
+        worked = self._merge() or self._tombstones() or self._sweeper.sweep()
+        return worked or org_id is not None or self._tidy()
 
     def _between(self) -> None:
         """In the middle of long work: the journal's turn."""

@@ -25,6 +25,7 @@ from meterite.storage.schema import tombstone as tombstone_table
 from meterite.storage.snapshot import JournalIndex, Parts, RowGroups, Snapshot
 from meterite.storage.state import TIME_FIRST, TIME_LAST, States, state_of
 from meterite.storage.streams import StreamsLock
+from meterite.storage.work import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +43,16 @@ if TYPE_CHECKING:
 class SqliteStore:
     """Readings and metrics of all orgs in one file. Every method blocks; any thread may call it."""
 
-    def __init__(self, path: Path, *, cache_bytes: int = 64 << 20, clock: Callable[[], int] = now_us) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cache_bytes: int = 64 << 20,
+        journal_rows_max: int = 1024,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
         self.database = Database(path)
+        self._limits = Limits(journal_rows=journal_rows_max)
         self.clock = clock
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
@@ -62,7 +71,7 @@ class SqliteStore:
         self.streams.shut()
 
     def compaction(self) -> Compactor:
-        return Compactor(self)
+        return Compactor(self, self._limits)
 
     def commit(self, appends: Sequence[Append]) -> None:
         self.journal.commit(appends)

@@ -1,0 +1,29 @@
+"""What a worker runs: that settings arrive where they hold."""
+
+from __future__ import annotations
+
+from meterite.model.columns import Single
+from meterite.model.metric import MetricSpec
+from meterite.service import Service
+from meterite.settings import Settings
+from meterite.storage.interface import Append
+
+
+def test_as_many_commits_as_are_set_wait_in_the_journal(tmp_path):
+    """``journal_rows_max`` commits of an org are compacted, one fewer are not."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    store = Service(Settings(database_url=url, api_tokens={"a": "org"}, journal_rows_max=3)).store
+    store.open()
+    org_id, metric = store.catalog.org_id("org"), store.catalog.create("org", MetricSpec(code="m", name="m"))
+    compaction = store.compaction()
+    for n in range(3):
+        assert not compaction.run_once()
+        store.commit([Append(org_id, store.catalog.changed(0)[0], Single(metric.series_first, n, 1.0))])
+    assert compaction.run_once()
+    view = store.view(org_id)
+    assert sum(map(len, view.scan(store.span(metric, None, None, ())))) == 3
+    view.close()
+    with store.database.reading() as conn:
+        assert conn.exec_driver_sql("SELECT sum(count) FROM run").scalar_one() == 3
+    compaction.close()
+    store.close()
