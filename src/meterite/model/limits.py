@@ -28,9 +28,11 @@ import numpy as np
 from meterite.model.event import TYPE_BITS, EventType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from meterite.model.columns import Batch, type_f64, type_i64
+    from meterite.model.columns import Batch, type_u32
 
 ABOVE_MAX: Final = TYPE_BITS[EventType.ABOVE_MAX]
 BELOW_MIN: Final = TYPE_BITS[EventType.BELOW_MIN]
@@ -75,16 +77,16 @@ class AlarmState(IntEnum):
     BELOW = 2
 
 
-@dataclass(slots=True)
-class Rules:
-    """Columns, a row each of the batch's series."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A metric's limits, and what is to be told of them."""
 
-    low: type_f64
-    high: type_f64
-    hysteresis: type_f64
-    for_us: type_i64
-    every: NDArray[np.bool_]
-    mute_until_us: type_i64
+    low: float
+    high: float
+    hysteresis: float = 0.0
+    for_us: int = 0
+    every: bool = False
+    mute_until_us: int = 0
 
 
 @dataclass(slots=True)
@@ -121,17 +123,6 @@ class _Outside:
             self.extreme = (at_us, value)
         self.last = (at_us, value)
         self.count += 1
-
-
-@dataclass(slots=True)
-class Rule:
-    """The limits of one series, as plain numbers."""
-
-    low: float
-    high: float
-    hysteresis: float = 0.0
-    for_us: int = 0
-    every: bool = False
 
 
 @dataclass(slots=True)
@@ -216,54 +207,50 @@ class _Walk:
         )
 
 
-def interesting(batch: Batch, rules: Rules, alarmed: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The rows whose series has a reading outside, or an alarm that isn't at rest: few, most of the time."""
-    index, values = batch.series_index, batch.values
-    outside = (values > rules.high[index]) | (values < rules.low[index])
+def interesting(
+    series_index: type_u32, outside: NDArray[np.bool_], alarmed: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """The rows whose series has a reading outside, or an alarm that isn't at rest: few, most of the time.
+
+    ``outside`` is by row, ``alarmed`` by series.
+    """
     if not outside.any() and not alarmed.any():
         return np.zeros(0, np.intp)
     wanted = alarmed.copy()
-    wanted[index[outside]] = True
-    return np.flatnonzero(wanted[index])
+    wanted[series_index[outside]] = True
+    return np.flatnonzero(wanted[series_index])
 
 
 def judge(
     batch: Batch,
     rows: NDArray[np.intp],
-    rules: Rules,
+    rule_of: Callable[[int], Rule],
     alarms: dict[int, Alarm],
     newest: dict[int, int],
     now_us: int,
 ) -> list[tuple[int | float, ...]]:
     """Rows of :data:`TRANSITION` for the batch's ``rows``, in the order of series.
 
-    ``alarms`` and ``newest`` (µs) are by series id, those missing are at rest and without readings; both are
-    brought up to date for the series at hand, but alarms that come to rest are taken out.
+    ``rule_of`` answers a series id's limits. ``alarms`` and ``newest`` (µs) are by series id, those missing are at rest
+    and without readings; both are brought up to date for the series at hand, and alarms that come to rest taken out.
     """
     index = batch.series_index[rows]
     order = np.argsort(index, kind="stable")
     index = index[order]
     at_us, values = batch.at_us[rows][order].tolist(), batch.values[rows][order]
     finite, numbers = np.isfinite(values).tolist(), values.tolist()
-    edges = np.flatnonzero(np.diff(index, prepend=-1, append=-1)).tolist()
+    edges = np.flatnonzero(np.diff(index.astype(np.int64), prepend=-1, append=-1)).tolist()
     found: list[tuple[int | float, ...]] = []
     for begin, end in pairwise(edges):
-        place = int(index[begin])
-        series = int(batch.series[place])
+        series = int(batch.series[index[begin]])
         before = alarms.get(series) or Alarm()
         alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us)
-        rule = Rule(
-            float(rules.low[place]),
-            float(rules.high[place]),
-            float(rules.hysteresis[place]),
-            int(rules.for_us[place]),
-            bool(rules.every[place]),
-        )
+        rule = rule_of(series)
         walk = _Walk(rule, alarm, newest.get(series, TIME_NONE))
         for n in range(begin, end):
             if finite[n]:
                 walk.reading(at_us[n], numbers[n])
-        found += walk.rows(series, muted=now_us < rules.mute_until_us[place], moved=alarm != before)
+        found += walk.rows(series, muted=now_us < rule.mute_until_us, moved=alarm != before)
         newest[series] = walk.newest_us
         if alarm.at_rest:
             alarms.pop(series, None)
