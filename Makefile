@@ -6,7 +6,7 @@ STAMP := $(VENV)/.meterite-setup
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help setup run test lint bench soak openapi lock
+.PHONY: help setup setup-system run test lint bench soak openapi lock
 
 help:
 	@echo "make run      start the service on http://127.0.0.1:8000"
@@ -26,10 +26,14 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# Programs that tests start and pip can't bring; done in a moment when they are there.
+setup-system:
+	@requirements/system.sh
+
 run: setup
 	$(VENV)/bin/meterite serve
 
-test: setup
+test: setup setup-system
 	$(PY) -m pytest -q -m "not soak"
 
 soak: setup
