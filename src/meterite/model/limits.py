@@ -91,7 +91,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Alarm:
-    """A series' alarm: its state, since which reading, and what it may become."""
+    """A series' alarm: its state, since which reading (none where it is ok), and what it may become."""
 
     state: int = AlarmState.OK
     since_us: int = TIME_NONE
@@ -181,7 +181,7 @@ class _Walk:
         if alarm.state == AlarmState.BELOW and value < rule.low + rule.hysteresis:
             return
         if alarm.state != AlarmState.OK:
-            alarm.state, alarm.since_us = AlarmState.OK, at_us
+            alarm.state, alarm.since_us = AlarmState.OK, TIME_NONE
             self.cleared = _Outside(CLEARED, 0)
             self.cleared.add(at_us, value)
             self.cleared.raised = self.step

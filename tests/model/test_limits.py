@@ -1,0 +1,399 @@
+"""The state machine of limits, on columns, against one that takes a reading at a time and looks back each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite, nan
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meterite.model.columns import Batch
+from meterite.model.limits import (
+    ABOVE_MAX,
+    BELOW_MIN,
+    CLEARED,
+    LATE,
+    QUIET,
+    TIME_NONE,
+    TRANSITION,
+    Alarm,
+    AlarmState,
+    Rule,
+    interesting,
+    judge,
+)
+
+ABOVE, BELOW, OK = "above", "below", "ok"
+KINDS = {ABOVE: ABOVE_MAX, BELOW: BELOW_MIN, OK: CLEARED}
+STATES = {OK: AlarmState.OK, ABOVE: AlarmState.ABOVE, BELOW: AlarmState.BELOW}
+SERIES = (3 << 32, 3 << 32 | 7, 9 << 32)
+NEVER = -(2**62)
+FOREVER = 2**62
+
+
+# --- The oracle: written from docs/events.md, one reading after the other, nothing remembered but what was read.
+
+
+@dataclass
+class Told:
+    """What one reading says: outside and how, late or not, and whether the series crossed into ``state`` by it."""
+
+    at: int
+    value: float
+    state: str
+    late: bool = False
+    crossed: bool = False
+
+
+@dataclass
+class Oracle:
+    """One series. Its state is looked for in all that it has read, from the end."""
+
+    on_time: list[tuple[int, str]] = field(default_factory=list)
+    state: str = OK
+    since: int | None = None
+
+    @property
+    def newest(self):
+        return self.on_time[-1][0] if self.on_time else TIME_NONE
+
+    def read(self, at, value, rule):
+        if not isfinite(value):
+            return None
+        side = ABOVE if value > rule.high else BELOW if value < rule.low else OK
+        if at < self.newest:
+            return None if side == OK else Told(at, value, side, late=True)
+        self.on_time.append((at, side))
+        if side == OK:
+            return self.inside(at, value, rule)
+        crossed = side != self.state and at - self.run_began() >= rule.for_us
+        if crossed:
+            self.state, self.since = side, self.run_began()
+        return Told(at, value, side, crossed=crossed) if side == self.state else None
+
+    def inside(self, at, value, rule):
+        near = {
+            ABOVE: value > rule.high - rule.hysteresis,
+            BELOW: value < rule.low + rule.hysteresis,
+            OK: True,
+        }
+        if near[self.state]:
+            return None
+        self.state, self.since = OK, None
+        return Told(at, value, OK, crossed=True)
+
+    def run_began(self):
+        """Since when its readings have been on the side on which the newest one is."""
+        newest = self.on_time[-1][1]
+        began = None
+        for at, side in reversed(self.on_time):
+            if side != newest:
+                break
+            began = at
+        return began
+
+    def pending(self):
+        """What it would become if its readings stayed where they are, and since when."""
+        if not self.on_time or self.on_time[-1][1] in {OK, self.state}:
+            return OK, None
+        return self.on_time[-1][1], self.run_began()
+
+
+def summed_up(told, every):
+    """The events of a commit: (kind, late) with the readings that each sums up, by the last that raised it."""
+    events, raised = {}, {}
+    for n, one in enumerate(told):
+        key = (KINDS[one.state], LATE if one.late else 0)
+        if key[0] == CLEARED:
+            events[key] = []
+        events.setdefault(key, []).append((one.at, one.value))
+        if one.late or one.crossed or every:
+            raised[key] = n
+    return [(key, events[key]) for key in sorted(raised, key=raised.get)]
+
+
+def extreme_of(kind, readings):
+    best = max if kind == ABOVE_MAX else min
+    return best(readings, key=lambda reading: reading[1])
+
+
+# --- The columns: a store's part of the work, as simply as can be.
+
+
+class Store:
+    """Alarms and newest readings, kept over commits."""
+
+    def __init__(self):
+        self.alarms = {}
+        self.newest = {}
+        self.folded = {}
+
+    def commit(self, readings, rules, now=0):
+        """``readings`` are (series, at, value), ``rules`` by series; the rows of what happened."""
+        series, index = np.unique(np.array([r[0] for r in readings], np.int64), return_inverse=True)
+        at_us, values = (
+            np.array([r[1] for r in readings], np.int64),
+            np.array([r[2] for r in readings], float),
+        )
+        batch = Batch(series, index.astype(np.uint32), at_us, values)
+        rows = self.choose(batch, rules)
+        newest = dict(self.newest)
+        found = np.array(judge(batch, rows, rules.get, self.alarms, newest, now), TRANSITION)
+        for one, at, value in readings:
+            if isfinite(value):
+                self.newest[one] = max(self.newest.get(one, TIME_NONE), at)
+        judged = np.unique(series[index[rows]]).tolist()
+        assert [newest[one] for one in judged] == [self.newest.get(one, TIME_NONE) for one in judged]
+        self.fold(found)
+        return found
+
+    def choose(self, batch, rules):
+        series = batch.series.tolist()
+        low, high = (np.array([getattr(rules[s], side) for s in series]) for side in ("low", "high"))
+        index = batch.series_index
+        outside = (batch.values > high[index]) | (batch.values < low[index])
+        return interesting(index, outside, np.array([s in self.alarms for s in series], bool))
+
+    def fold(self, found):
+        """What is kept of alarms is no more than what their rows say."""
+        for row in found:
+            alarm = Alarm(*(int(row[name]) for name in ("state", "since", "pending", "pending_since")))
+            self.folded[int(row["series"])] = alarm
+        self.folded = {one: alarm for one, alarm in self.folded.items() if not alarm.at_rest}
+        assert self.folded == self.alarms
+
+
+def time_of(us):
+    return TIME_NONE if us is None else us
+
+
+def compare(found, oracle, told, rule, now):
+    """The rows of one series in one commit, against what the oracle told of its readings."""
+    pending, pending_since = oracle.pending()
+    expected = [] if now < rule.mute_until_us else summed_up(told, rule.every)
+    if not expected:
+        assert [(row["kind"], row["flags"], row["count"]) for row in found] in ([], [(0, QUIET, 0)])
+    else:
+        assert [(row["kind"], row["flags"]) for row in found] == [key for key, _ in expected]
+    for row in found:
+        assert (row["state"], row["since"]) == (STATES[oracle.state], time_of(oracle.since))
+        assert (row["pending"], row["pending_since"]) == (STATES[pending], time_of(pending_since))
+        assert (row["low"], row["high"]) == (rule.low, rule.high)
+    for row, (key, readings) in zip(found, expected, strict=False):
+        assert row["count"] == len(readings)
+        assert (row["first_at"], row["first"]) == readings[0]
+        assert (row["last_at"], row["last"]) == readings[-1]
+        assert (row["extreme_at"], row["extreme"]) == extreme_of(key[0], readings)
+
+
+def run(commits):
+    """Through both; ``commits`` are (readings, rules, now). The oracles, and the store."""
+    oracles, store = {one: Oracle() for one in SERIES}, Store()
+    for readings, rules, now in commits:
+        found = store.commit(readings, rules, now)
+        assert found["series"].tolist() == sorted(found["series"].tolist())
+        for one, oracle in oracles.items():
+            state = oracle.state, oracle.since, oracle.pending()
+            told = [oracle.read(at, value, rules[one]) for series, at, value in readings if series == one]
+            rows = found[found["series"] == one]
+            compare(rows, oracle, [t for t in told if t is not None], rules[one], now)
+            assert len(rows) or state == (oracle.state, oracle.since, oracle.pending())
+        check_alarms(oracles, store)
+    return oracles, store
+
+
+def check_alarms(oracles, store):
+    for one, oracle in oracles.items():
+        alarm = store.alarms.get(one, Alarm())
+        pending, pending_since = oracle.pending()
+        assert (alarm.state, alarm.since_us) == (STATES[oracle.state], time_of(oracle.since))
+        assert (alarm.pending, alarm.pending_since_us) == (STATES[pending], time_of(pending_since))
+
+
+# --- What is tried. Few times and few values, so that equal ones, limits hit exactly and ways back are frequent.
+
+values = st.sampled_from([-30.0, -12.0, -10.0, -9.0, -8.0, -7.5, 0.0, 7.5, 8.0, 9.0, 10.0, 11.0, 12.0, 30.0])
+odd_values = st.sampled_from([nan, inf, -inf, 1e308, -1e308, -0.0])
+readings = st.tuples(st.sampled_from(SERIES), st.integers(0, 12), values | values | values | odd_values)
+rules = st.builds(
+    Rule,
+    low=st.sampled_from([-10.0, -8.0, 0.0]),
+    high=st.sampled_from([8.0, 10.0, 0.0]),
+    hysteresis=st.sampled_from([0.0, 1.0, 2.5, 100.0, 1e308]),
+    for_us=st.sampled_from([0, 0, 1, 3]),
+    every=st.booleans(),
+    mute_until_us=st.sampled_from([NEVER, 0, 1, 3, FOREVER]),
+)
+rules_by_series = st.fixed_dictionaries(dict.fromkeys(SERIES, rules))
+
+
+@st.composite
+def commits(draw):
+    """Rules that change now and then, and mutes; within each, readings in any order."""
+    made = []
+    for now in range(draw(st.integers(1, 6))):
+        rules = draw(rules_by_series) if not made or draw(st.booleans()) else made[-1][1]
+        made.append((draw(st.lists(readings, min_size=1, max_size=12)), rules, now))
+    return made
+
+
+@given(commits())
+@settings(max_examples=600, deadline=None)
+def test_columns_say_what_one_reading_after_the_other_says(tried):
+    """Any order of arrival, several series, hysteresis, ``for``, both ways to notify, mutes, NaN and infinities."""
+    run(tried)
+
+
+@given(st.lists(readings, min_size=1, max_size=30), rules_by_series, st.data())
+@settings(max_examples=400, deadline=None)
+def test_commits_may_be_cut_anywhere(sequence, rules, data):
+    """State, since when, and what is pending don't depend on which readings came in one commit."""
+    ends = sorted(data.draw(st.sets(st.integers(1, len(sequence)))) | {len(sequence)})
+    pieces = [sequence[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    _, cut = run([(piece, rules, 0) for piece in pieces])
+    _, whole = run([(sequence, rules, 0)])
+    assert (cut.alarms, cut.newest) == (whole.alarms, whole.newest)
+
+
+@given(st.lists(readings, min_size=1, max_size=30), rules_by_series)
+@settings(max_examples=200, deadline=None)
+def test_one_by_one_every_crossing_is_an_event(sequence, rules):
+    """In commits of one reading each, events are the oracle's, one for one; a mute changes no state."""
+    oracles, loud, mute = {one: Oracle() for one in SERIES}, Store(), Store()
+    rules = {one: replace(rule, mute_until_us=NEVER) for one, rule in rules.items()}
+    muted = {one: replace(rule, mute_until_us=FOREVER) for one, rule in rules.items()}
+    for reading in sequence:
+        one = reading[0]
+        told = oracles[one].read(*reading[1:], rules[one])
+        found = loud.commit([reading], rules)
+        events = [(row["kind"], row["flags"]) for row in found if not row["flags"] & QUIET]
+        heard = told is not None and (told.late or told.crossed or rules[one].every)
+        assert events == ([(KINDS[told.state], LATE if told.late else 0)] if heard else [])
+        assert (mute.commit([reading], muted)["flags"] == QUIET).all()
+    assert mute.alarms == loud.alarms
+
+
+@given(st.lists(readings, min_size=1, max_size=30), rules_by_series)
+def test_a_commit_raises_one_event_a_series_and_direction(sequence, rules):
+    """At most: above, below, each on time and late, and cleared."""
+    found = Store().commit(sequence, rules)
+    keys = [(row["series"], row["kind"], row["flags"]) for row in found]
+    assert len(keys) == len(set(keys))
+
+
+class Thorough(Store):
+    def choose(self, batch, rules):
+        return np.arange(len(batch))
+
+
+@given(st.lists(readings, min_size=1, max_size=20), rules_by_series)
+def test_rows_that_are_not_interesting_change_nothing(sequence, rules):
+    """Judging all rows comes to what judging the interesting ones comes to."""
+    chosen, thorough = Store(), Thorough()
+    for piece in (sequence[:10], sequence[10:]):
+        if piece:
+            assert chosen.commit(piece, rules).tobytes() == thorough.commit(piece, rules).tobytes()
+    assert chosen.alarms == thorough.alarms
+
+
+def one(values, rule, store=None, first=0):
+    """The rows of one commit of one series, a reading a µs."""
+    store = store or Store()
+    return store.commit([(SERIES[0], first + n, v) for n, v in enumerate(values)], {SERIES[0]: rule})
+
+
+def kinds(found):
+    return [(int(row["kind"]), int(row["flags"])) for row in found]
+
+
+LIMITS = Rule(low=0.0, high=10.0)
+
+
+def test_a_limit_itself_is_inside():
+    """Outside is above the maximum or below the minimum."""
+    assert kinds(one([0.0, 10.0, -0.0], LIMITS)) == []
+
+
+def test_under_change_the_crossing_and_the_clearing():
+    """Once each, however long it lasts."""
+    store = Store()
+    assert kinds(one([11, 12], LIMITS, store)) == [(ABOVE_MAX, 0)]
+    assert kinds(one([13], LIMITS, store, 5)) == []
+    assert kinds(one([5], LIMITS, store, 6)) == [(CLEARED, 0)]
+    assert kinds(one([5], LIMITS, store, 7)) == []
+
+
+def test_what_a_commit_saw_stands_in_the_order_in_which_it_ended():
+    """The last that isn't late says what holds."""
+    found = one([11, 5, -1, 12, 5, 14, 13], LIMITS)
+    assert kinds(found) == [(BELOW_MIN, 0), (CLEARED, 0), (ABOVE_MAX, 0)]
+    assert [(row["count"], row["first"], row["last"], row["extreme"]) for row in found] == [
+        (1, -1, -1, -1),
+        (1, 5, 5, 5),
+        (4, 11, 13, 14),
+    ]
+
+
+def test_late_is_older_than_the_series_newest():
+    """It raises its event, and leaves the state; the same time again is not late, it replaces."""
+    store = Store()
+    one([5], LIMITS, store, 10)
+    found = one([99], LIMITS, store, 9)
+    assert kinds(found) == [(ABOVE_MAX, LATE)]
+    assert found["state"].tolist() == [AlarmState.OK]
+    assert kinds(one([99], LIMITS, store, 10)) == [(ABOVE_MAX, 0)]
+    assert kinds(one([5], LIMITS, store, 9)) == []
+    assert kinds(one([5], LIMITS, store, 10)) == [(CLEARED, 0)]
+
+
+def test_hysteresis_keeps_the_state_near_its_limit():
+    """Cleared at the limit less the hysteresis, not before."""
+    rule = Rule(low=0.0, high=10.0, hysteresis=2.0)
+    store = Store()
+    one([11], rule, store)
+    assert kinds(one([9, 8.5], rule, store, 1)) == []
+    assert kinds(one([8], rule, store, 5)) == [(CLEARED, 0)]
+
+
+def test_for_waits_and_a_break_begins_anew():
+    """The state begins with the first of the readings outside; the events sum up what came once it was entered."""
+    rule = Rule(low=0.0, high=10.0, for_us=3)
+    store = Store()
+    assert kinds(one([11, 12, 5, 13, 14], rule, store)) == [(0, QUIET)]
+    found = one([15, 16, 17], rule, store, 5)
+    assert kinds(found) == [(ABOVE_MAX, 0)]
+    assert (found["since"][0], found["first_at"][0], found["count"][0]) == (3, 6, 2)
+
+
+def test_from_above_to_below_there_is_no_clearing():
+    """The new event ends the old state."""
+    store = Store()
+    one([11], LIMITS, store)
+    assert kinds(one([-1], LIMITS, store, 1)) == [(BELOW_MIN, 0)]
+
+
+def test_limits_that_are_moved_hold_for_what_comes_after():
+    """A series outside the old limits and inside the new ones is cleared by its next reading."""
+    store = Store()
+    one([11], LIMITS, store)
+    assert kinds(one([11], Rule(low=0.0, high=20.0), store, 1)) == [(CLEARED, 0)]
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_what_is_not_finite_raises_nothing(value):
+    """And isn't the newest either."""
+    store = Store()
+    assert kinds(one([value], LIMITS, store, 9)) == []
+    assert kinds(one([11], LIMITS, store, 5)) == [(ABOVE_MAX, 0)]
+    assert kinds(one([value], LIMITS, store, 9)) == []
+
+
+def test_nothing_to_judge():
+    """No rows are chosen where all is inside and at rest."""
+    batch = Batch(np.array([5]), np.zeros(2, np.uint32), np.arange(2), np.ones(2))
+    rows = interesting(batch.series_index, np.zeros(2, bool), np.zeros(1, bool))
+    assert len(rows) == 0
+    assert judge(batch, rows, {}.__getitem__, {}, {}, 0) == []
