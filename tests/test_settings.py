@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meterite.model.errors import SettingsError
-from meterite.settings import Settings, load_settings
+from meterite.settings import Settings, load_plugin_settings, load_settings
 
 SECRET = "hush-hush-123456"
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +68,34 @@ def test_no_token_shows(env_file):
         settings.api_key_name = "other"  # type: ignore[misc] # the very mistake
 
 
+def test_handlers_show_their_names_only(env_file):
+    """Any option may be a secret, so none of them shows; in the clear they are what was written."""
+    handlers = (
+        f'[{{"name": "ops", "kind": "webhook", "url": "https://x/?key={SECRET}", "secret": "{SECRET}"}}]'
+    )
+    env_file.write_text(f'api_tokens={{"{SECRET}": "one"}}\nhandlers={handlers}\n', encoding="utf-8")
+    settings = load_settings()
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert [(handler.name, handler.kind) for handler in settings.handlers] == [("ops", "webhook")]
+    assert settings.handlers[0].in_clear()["secret"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("", ()),
+        ("acme.alerts", ("acme.alerts",)),
+        ("acme.alerts, acme:plugin", ("acme.alerts", "acme:plugin")),
+        ('["acme", "acme"]', ("acme",)),
+    ],
+)
+def test_plugins_are_dotted_paths(env_file, text, paths):
+    """One, several divided by commas, or a JSON list; read without any token, as the command line does."""
+    env_file.write_text(f"plugins={text}\nplugins_dir=\n", encoding="utf-8")
+    settings = load_plugin_settings()
+    assert (settings.plugins, settings.plugins_dir, settings.strict_plugins) == (paths, None, False)
+
+
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
@@ -100,6 +128,18 @@ def test_tokens_that_cannot_be_used(env_file, tokens, said):
         ("body_bytes_max=many", "body_bytes_max can't be used: input should be a valid integer"),
         ("journal_rows_max=0", "journal_rows_max can't be used: input should be greater than or equal to 1"),
         ("log_format=xml", "log_format can't be used"),
+        (f"handlers=[{SECRET}]", "handlers is not JSON"),
+        (f'handlers={{"name": "{SECRET}"}}', "handlers must be a JSON list"),
+        (f'handlers=["{SECRET}"]', "handlers number 1 must be a JSON object"),
+        (f'handlers=[{{"secret": "{SECRET}"}}]', "handlers number 1 needs a name"),
+        (f'handlers=[{{"name": "ops", "secret": "{SECRET}"}}]', "handlers 'ops' needs a kind"),
+        (
+            'handlers=[{"name": "ops", "kind": "log"}, {"name": "ops", "kind": "exec"}]',
+            "handlers names two handlers 'ops'",
+        ),
+        ("plugins=acme alerts", "plugins must be dotted paths"),
+        ("plugins=[7]", "plugins must be dotted paths"),
+        ("strict_plugins=perhaps", "strict_plugins can't be used"),
         ("access_log=perhaps", "access_log can't be used"),
         ("api_token={}", "api_token in .env is no setting; api_tokens is meant"),
         ("METERITE_LOG_FORMAT=json", "METERITE_LOG_FORMAT in .env is no setting; log_format"),
@@ -137,4 +177,4 @@ def test_the_docs_name_every_setting():
     """A setting that docs/settings.md doesn't name, or one that is no more, fails here."""
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     named = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
-    assert named == list(Settings.model_fields)
+    assert sorted(named) == sorted(Settings.model_fields)

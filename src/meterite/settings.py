@@ -11,8 +11,9 @@ import difflib
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -46,15 +47,62 @@ _NEAR_IN_ENVIRONMENT: Final = 0.88
 _NEAR_IN_FILE: Final = 0.75
 _OUR_PREFIX: Final = "meterite_"
 
+_HANDLER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
+
 Size = Annotated[int, Field(ge=1)]
+SettingsT = TypeVar("SettingsT", bound="PluginSettings")
 
 
-class Settings(BaseSettings):
-    """Every setting; docs/settings.md says what each does."""
+@dataclass(frozen=True, slots=True)
+class HandlerSetting:
+    """One of ``handlers``: the whole object is a secret, since any option of its kind may be one."""
+
+    name: str
+    kind: str
+    options: SecretStr
+
+    def in_clear(self) -> dict[str, Any]:
+        """All that was written, ``name`` and ``kind`` included: for the making of handlers alone."""
+        found: dict[str, Any] = json.loads(self.options.get_secret_value())
+        return found
+
+
+class PluginSettings(BaseSettings):
+    """Where plug-ins come from: what the command line reads even where there are no tokens yet."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+    plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    plugins_dir: Path | None = None
+    strict_plugins: bool = False
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _plugins(cls, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            paths = (
+                _json(value)
+                if value.lstrip().startswith("[")
+                else [part.strip() for part in value.split(",")]
+            )
+        else:
+            paths = list(value)
+        paths = [path for path in paths if path != ""]
+        if not all(isinstance(path, str) and _DOTTED.fullmatch(path) for path in paths):
+            raise ValueError('must be dotted paths such as acme.alerts or ["acme.alerts:plugin"]')
+        return tuple(dict.fromkeys(paths))
+
+    @field_validator("plugins_dir", mode="before")
+    @classmethod
+    def _plugins_dir(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+class Settings(PluginSettings):
+    """Every setting; docs/settings.md says what each does."""
 
     database_url: str = Field(default="sqlite:///meterite.db", min_length=1)
     api_key_name: str = "x-auth-token"
@@ -70,6 +118,7 @@ class Settings(BaseSettings):
     readings_max: Size = 1_000_000
     queue_bytes_max: Size = 64 * MIB
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    handlers: Annotated[tuple[HandlerSetting, ...], NoDecode] = ()
     journal_rows_max: Size = 1024
 
     def tokens(self) -> dict[str, str]:
@@ -121,6 +170,19 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {SECRET_CHARACTERS_MIN} characters in each of its secrets")
         return tuple(SecretStr(secret) for secret in secrets)
 
+    @field_validator("handlers", mode="before")
+    @classmethod
+    def _handlers(cls, value: Any) -> tuple[HandlerSetting, ...]:
+        objects = _json(value) if isinstance(value, str) else list(value)
+        if not isinstance(objects, list):
+            raise ValueError('must be a JSON list such as [{"name": "ops", "kind": "log"}]')  # noqa: TRY004 - pydantic makes its line of ValueError only
+        handlers = [_handler(found, number) for number, found in enumerate(objects, 1)]
+        names = [handler.name for handler in handlers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"names two handlers {name!r}; their deliveries would mix")
+        return tuple(handlers)
+
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object with nothing lost: the second of two equal keys is kept beside the first."""
@@ -140,6 +202,19 @@ def _pairs(text: str) -> list[tuple[str, Any]]:
     if not isinstance(value, _Pairs):
         raise ValueError('must be a JSON object from token to org, such as {"a-long-random-token": "org_01"}')  # noqa: TRY004 - pydantic makes its line of ValueError only
     return value
+
+
+def _handler(found: Any, number: int) -> HandlerSetting:
+    if isinstance(found, HandlerSetting):
+        return found
+    if not isinstance(found, dict):
+        raise ValueError(f"number {number} must be a JSON object with a name and a kind")  # noqa: TRY004 - pydantic makes its line of ValueError only
+    name, kind = found.get("name"), found.get("kind")
+    if not isinstance(name, str) or not _HANDLER_NAME.fullmatch(name):
+        raise ValueError(f"number {number} needs a name of 1 to 100 letters, digits, dots, colons, _ and -")
+    if not isinstance(kind, str) or not _HANDLER_NAME.fullmatch(kind):
+        raise ValueError(f"{name!r} needs a kind, such as webhook")
+    return HandlerSetting(name, kind, SecretStr(json.dumps(found)))
 
 
 def _is_unicode(text: str) -> bool:
@@ -166,11 +241,20 @@ def _check_org(org: object) -> None:
 
 def load_settings() -> Settings:
     """Read ``.env`` and the environment."""
+    return _load(Settings)
+
+
+def load_plugin_settings() -> PluginSettings:
+    """The same, of where plug-ins come from alone."""
+    return _load(PluginSettings)
+
+
+def _load(model: type[SettingsT]) -> SettingsT:
     in_file = _names_in_file(Path(ENV_FILE))
     _refuse_near(in_file, _NEAR_IN_FILE, f"in {ENV_FILE}")
     _refuse_near(os.environ, _NEAR_IN_ENVIRONMENT, "in the environment")
     try:
-        return Settings()  # type: ignore[call-arg] # what has no default comes from the file and the environment
+        return model()
     except ValidationError as error:
         name, why = _first(error)
     # Outside of the handler: the original error must not travel along, its traceback could show values.
