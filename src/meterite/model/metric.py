@@ -22,6 +22,14 @@ class ConflictPolicy(StrEnum):
     SUM = "sum"
 
 
+class Notify(StrEnum):
+    """Of which readings outside the limits there is an event."""
+
+    CHANGE = "change"
+    """Of those that cross a limit, and of coming back."""
+    EVERY = "every"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
     """What a user says of a metric. Validated at the edge: see ``model/check.py``."""
@@ -35,6 +43,15 @@ class MetricSpec:
     description: str | None = None
     timezone: str | None = None
     on_conflict: ConflictPolicy = ConflictPolicy.LAST
+    notify: Notify = Notify.CHANGE
+    hysteresis: float = 0.0
+    """How far inside the limit that was crossed a reading must lie to clear it."""
+    outside_for: str | None = None
+    """A duration: readings must have been outside for so long before there is an event."""
+    expected_every: str | None = None
+    """A duration: without a reading for so long the metric is silent."""
+    mute_until_us: int | None = None
+    """Until then there are no events of readings and of silence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ resolved before becomes wrong by it.
 from __future__ import annotations
 
 from dataclasses import fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -16,7 +17,14 @@ from sqlalchemy import insert, select, update
 
 from meterite.model.check import canonical_labels, parse_labels
 from meterite.model.errors import ConflictError, ExhaustedError, NotFoundError
-from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS, ConflictPolicy, Metric, MetricSpec
+from meterite.model.metric import (
+    METRIC_ID_LAST,
+    SERIES_ORDINAL_BITS,
+    ConflictPolicy,
+    Metric,
+    MetricSpec,
+    Notify,
+)
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.resolve import POLICY_KINDS, Policies
 from meterite.storage.schema import metric as metric_table
@@ -43,9 +51,15 @@ def not_found(code: str) -> NotFoundError:
     )
 
 
+def _plain(value: object) -> object:
+    """As it lies in the table."""
+    return value.value if isinstance(value, Enum) else value
+
+
 def _metric_of(org: str, row: Row[Any]) -> Metric:
     values = {name: getattr(row, name) for name in SPEC_FIELDS}
     values["on_conflict"] = ConflictPolicy(values["on_conflict"])
+    values["notify"] = Notify(values["notify"])
     return Metric(id=row.id, org=org, spec=MetricSpec(**values), active=bool(row.active))
 
 
@@ -124,8 +138,7 @@ class SqlCatalog:
 
     def create(self, org: str, spec: MetricSpec) -> Metric:
         org_id = self.org_id(org)
-        values = {name: getattr(spec, name) for name in SPEC_FIELDS}
-        values["on_conflict"] = spec.on_conflict.value
+        values = {name: _plain(getattr(spec, name)) for name in SPEC_FIELDS}
         with self._database.writing() as conn:
             if self._row(conn, org_id, spec.code) is not None:
                 raise ConflictError("metric-exists", f"A metric {spec.code[:200]!r} is registered already.")
@@ -154,7 +167,7 @@ class SqlCatalog:
                 raise ConflictError(
                     "policy-fixed", "on_conflict can't change once the metric has had a reading."
                 )
-            values = {k: v.value if isinstance(v, ConflictPolicy) else v for k, v in changes.items()}
+            values = {name: _plain(value) for name, value in changes.items()}
             self._change(conn, org_id, row.id, values)
             return _metric_of(org, self._live(conn, org_id, code))
 

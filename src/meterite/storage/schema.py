@@ -24,12 +24,21 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION: Final = 1
+SCHEMA_REVISION: Final = 2
 
 JOURNAL_ROW_BITS: Final = 16
 """A journal row's id is ``seq << 16 | its number in the commit``."""
 SEGMENT_BITS: Final = 20
 """A segment's id is ``run << 20 | its number in the run``."""
+EVENT_ROW_BITS: Final = 16
+"""An event row's id is ``seq << 16 | its number in the commit``."""
+
+PENDING: Final = 0
+LEASED: Final = 1
+WAITING: Final = 2
+DONE: Final = 3
+DEAD: Final = 4
+"""``delivery.state``. Waiting: behind an earlier one of its series."""
 
 metadata = MetaData()
 BigId = BigInteger().with_variant(Integer, "sqlite")
@@ -75,6 +84,11 @@ metric = Table(
     Column("series_next", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
+    Column("notify", Text, nullable=False, server_default="change"),
+    Column("hysteresis", Float, nullable=False, server_default="0"),
+    Column("outside_for", Text),
+    Column("expected_every", Text),
+    Column("mute_until_us", BigInteger),
     Index(
         "metric_code",
         "org",
@@ -82,6 +96,13 @@ metric = Table(
         unique=True,
         sqlite_where=text("deleted_at IS NULL"),
         postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "metric_code_deleted",
+        "org",
+        "code",
+        sqlite_where=text("deleted_at IS NOT NULL"),
+        postgresql_where=text("deleted_at IS NOT NULL"),
     ),
     Index("metric_version", "org", "version"),
     sqlite_autoincrement=True,
@@ -193,4 +214,90 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     UniqueConstraint("kind", "row_id", name="quarantine_row"),
     sqlite_autoincrement=True,
+)
+event = Table(
+    "event",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=False),
+    Column("org", Integer, nullable=False),
+    Column("metric_first", Integer, nullable=False),
+    Column("metric_last", Integer, nullable=False),
+    Column("types", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("event_org", "org", "id"),
+)
+watermark = Table(
+    "watermark",
+    metadata,
+    Column("org", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("org", Integer, primary_key=True, autoincrement=False),
+    Column("event_row", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("parts", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+ack = Table(
+    "ack",
+    metadata,
+    Column("event_row", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("org", Integer, nullable=False),
+    Column("acked_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+handler = Table(
+    "handler",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("active", Boolean, nullable=False),
+    Column("cursor_row", BigInteger, nullable=False),
+    Column("cursor_ordinal", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("handler", Integer, primary_key=True, autoincrement=False),
+    Column("event_row", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("org", Integer, nullable=False),
+    Column("series_key", BigInteger),
+    Column("state", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("first_at", BigInteger),
+    Column("done_at", BigInteger),
+    Column("error", Text),
+    Index(
+        "delivery_due",
+        "handler",
+        "due_at",
+        sqlite_where=text("state <= 1"),
+        postgresql_where=text("state <= 1"),
+    ),
+    Index(
+        "delivery_series",
+        "handler",
+        "series_key",
+        sqlite_where=text("state <= 2 AND series_key IS NOT NULL"),
+        postgresql_where=text("state <= 2 AND series_key IS NOT NULL"),
+    ),
+    Index(
+        "delivery_dead",
+        "handler",
+        sqlite_where=text("state = 4"),
+        postgresql_where=text("state = 4"),
+    ),
+    sqlite_with_rowid=False,
 )

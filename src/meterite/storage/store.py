@@ -15,6 +15,7 @@ from meterite.model.errors import DamagedError
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
 from meterite.storage.database import WAL_REPORTED_BYTES, Database
+from meterite.storage.events import SqlEvents
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
 from meterite.storage.labels import LabelIndex
@@ -57,6 +58,7 @@ class SqliteStore:
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
         self.journal = Journal(self.database, self._compare, clock)
+        self.events = SqlEvents(self.database)
         self.catalog = SqlCatalog(self.database, self._entries_in, clock)
         self._state = States()
         self._labels = LabelIndex()

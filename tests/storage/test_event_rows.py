@@ -1,0 +1,78 @@
+"""Event rows as bytes: what goes in comes out, and nothing else is taken for a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meterite.model.errors import DamagedError
+from meterite.model.event import EventType
+from meterite.model.event_row import Document, MetricName
+from meterite.model.limits import ABOVE_MAX, BELOW_MIN, QUIET, TRANSITION
+from meterite.storage import event_rows
+from meterite.storage.event_rows import decode_events, encode_events, event_checksum
+
+NAMES = {1: MetricName("a", "A"), 2: MetricName("b", "B", "°C"), 3: MetricName('ü"', "")}
+NONE = np.empty(0, TRANSITION)
+
+
+def transition(series, kind=ABOVE_MAX, flags=0):
+    row = np.zeros(1, TRANSITION)
+    row["series"], row["kind"], row["flags"] = series, kind, flags
+    return row
+
+
+def changed(metric_id, **data):
+    return Document(EventType.CHANGED, metric_id, data)
+
+
+@given(st.binary(max_size=96 * 3))
+def test_what_goes_in_comes_out(noise):
+    """Any bits of a transition, documents and names."""
+    count = len(noise) // TRANSITION.itemsize
+    transitions = np.frombuffer(noise[: count * TRANSITION.itemsize], TRANSITION).copy()
+    transitions["series"] = 1 << 32
+    documents = [changed(2, name=["old", "new"]), Document(EventType.DEAD, 0, {}, "ops")]
+    (row,) = encode_events(transitions, documents, NAMES)
+    again, texts, names = decode_events(row.data)
+    assert again.tobytes() == transitions.tobytes()
+    assert (texts, names) == (documents, NAMES)
+    assert row.count == count + 2
+
+
+def test_bounds_and_types():
+    """The metrics, 0 where an event is about none; a quiet transition adds its metric and no type."""
+    quiet = transition(7 << 32, BELOW_MIN, QUIET)
+    (row,) = encode_events(np.concatenate([transition(3 << 32 | 9), quiet]), [], NAMES)
+    assert (row.metric_first, row.metric_last, row.types, row.count) == (3, 7, 1, 2)
+    (row,) = encode_events(NONE, [changed(2), Document(EventType.DEAD, 0, {}, "x")], NAMES)
+    assert (row.metric_first, row.metric_last, row.types, row.count) == (0, 2, 32 | 64, 2)
+    assert encode_events(NONE, [], {}) == []
+
+
+def test_many_events_make_several_rows(monkeypatch):
+    """Each with the names that it needs; order is kept."""
+    monkeypatch.setattr(event_rows, "EVENT_ROW_EVENTS_MAX", 2)
+    transitions = np.concatenate([transition(m << 32) for m in (1, 1, 2)])
+    rows = [decode_events(r.data) for r in encode_events(transitions, [changed(3)], NAMES)]
+    assert [r[0]["series"].tolist() for r in rows] == [[1 << 32, 1 << 32], [2 << 32], []]
+    assert [sorted(r[2]) for r in rows] == [[1], [2], [3]]
+    assert [len(r[1]) for r in rows] == [0, 0, 1]
+
+
+@given(st.data())
+def test_damage_is_found(data):
+    """Cut short, or with lengths that don't fit: DamagedError. The checksum covers every bit of the row."""
+    (row,) = encode_events(transition(1 << 32), [changed(1, unit=[None, "K"])], NAMES)
+    columns = (5, 1, row.metric_first, row.metric_last, row.types, row.count, 77)
+    with pytest.raises(DamagedError):
+        decode_events(row.data[: data.draw(st.integers(0, len(row.data) - 1))])
+    place = data.draw(st.integers(0, len(row.data) - 1))
+    changed_data = bytearray(row.data)
+    changed_data[place] ^= 1 << data.draw(st.integers(0, 7))
+    assert event_checksum(*columns, bytes(changed_data)) != event_checksum(*columns, row.data)
+    if place < 16:
+        with pytest.raises(DamagedError):
+            decode_events(bytes(changed_data))

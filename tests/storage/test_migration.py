@@ -1,0 +1,103 @@
+"""Files of older revisions, and that the migrations make what schema.py says."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+from meterite.model.metric import MetricSpec, Notify
+from meterite.storage import migrate
+from meterite.storage.maintenance import verify
+from meterite.storage.schema import SCHEMA_REVISION, metadata
+from meterite.storage.store import SqliteStore
+
+
+def make(path):
+    store = SqliteStore(path)
+    store.open()
+    return store
+
+
+def make_first(path):
+    """A file as revision 1 made it."""
+    store = SqliteStore(path)
+    conn = store.database.connection()
+    conn.exec_driver_sql("PRAGMA journal_mode=WAL")
+    conn.exec_driver_sql("BEGIN")
+    config = Config()
+    config.set_main_option("script_location", str(migrate.Path(migrate.__file__).parent / "migrations"))
+    config.attributes["connection"] = conn
+    command.upgrade(config, "0001")
+    conn.exec_driver_sql("PRAGMA user_version=1")
+    conn.exec_driver_sql("COMMIT")
+    store.close()
+
+
+def test_the_migrations_make_what_the_schema_says(tmp_path):
+    """No table, column or index differs."""
+    store = make(tmp_path / "m.db")
+    conn = store.database.connection()
+    assert not compare_metadata(MigrationContext.configure(conn), metadata)
+    made = dict(conn.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").all())
+    store.close()
+    with closing(sqlite3.connect(":memory:")) as raw:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import StaticPool
+
+        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        metadata.create_all(engine)
+        wanted = dict(raw.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+    for name, text in wanted.items():
+        if name.startswith("sqlite_"):
+            continue
+        columns = [re.sub(r"[\s,\"]+", " ", c).strip() for c in (text, made[name])]
+        assert ("WITHOUT ROWID" in columns[0]) == ("WITHOUT ROWID" in columns[1]), name
+        assert columns[0].partition("WHERE")[2] == columns[1].partition("WHERE")[2], name
+
+
+def test_a_file_of_revision_1_keeps_its_data(tmp_path):
+    """Metrics get what is the default; all else stays."""
+    path = tmp_path / "m.db"
+    make_first(path)
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("INSERT INTO org (id, name) VALUES (1, 'here')")
+        conn.execute(
+            "INSERT INTO metric (org, code, name, min_reading, max_reading, on_conflict, active, series_next, version)"
+            " VALUES (1, 'A', 'a', 0, 5, 'last', 1, 1, 0)"
+        )
+        conn.commit()
+    store = make(path)
+    metric = store.catalog.metric("here", "A")
+    assert metric.spec == MetricSpec(code="A", name="a", min_reading=0.0, max_reading=5.0)
+    assert metric.spec.notify is Notify.CHANGE
+    store.close()
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_REVISION,)
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert verify(f"sqlite:///{path}").ok
+
+
+def test_what_a_metric_says_of_its_events_is_kept(tmp_path):
+    """All five fields, created and changed."""
+    store = make(tmp_path / "m.db")
+    spec = MetricSpec(
+        code="A",
+        name="a",
+        notify=Notify.EVERY,
+        hysteresis=0.5,
+        outside_for="5m",
+        expected_every="1h",
+        mute_until_us=1_900_000_000_000_000,
+    )
+    assert store.catalog.create("here", spec).spec == spec
+    assert store.catalog.metric("here", "A").spec == spec
+    changed = store.catalog.update("here", "A", {"notify": Notify.CHANGE, "mute_until_us": None})
+    assert (changed.spec.notify, changed.spec.mute_until_us) == (Notify.CHANGE, None)
+    assert changed.spec.hysteresis == 0.5
+    store.close()
