@@ -2,7 +2,8 @@
 
 Guarantees: a commit takes its ``seq`` under the writer's lock, and ``recorded_at`` grows from commit to commit
 whatever the clocks do; times that the server gives lie between the two, so that no series gets one twice; a request
-whose metrics changed since it was resolved fails alone with MovedError, the others commit.
+whose metrics changed since it was resolved fails alone with MovedError, the others commit; what the readings raise is
+written with them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from meterite.storage.database import Database
     from meterite.storage.interface import Append
+    from meterite.storage.watch import Watch
 
 driver: Final = driver_of
 ROWS_MAX: Final = (1 << JOURNAL_ROW_BITS) - 1
@@ -84,10 +86,12 @@ class Journal:
         self,
         database: Database,
         compare: Callable[[Connection, Append, Batch, int], None],
+        watch: Watch,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._database = database
         self._compare = compare
+        self._watch = watch
         self._now = clock
         self.rows_committed = 0
         self.readings_committed = 0
@@ -98,6 +102,13 @@ class Journal:
         if self._database.wal_bytes() > WAL_BYTES_MAX:
             raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
         encoded = {id(a): encode_parts(a.batch) for a in appends if _is_finished(a.batch)}
+        try:
+            self._commit(appends, encoded)
+        except BaseException:
+            self._watch.failed()
+            raise
+
+    def _commit(self, appends: Sequence[Append], encoded: dict[int, list[tuple[Batch, bytes]]]) -> None:
         with self._database.writing() as conn:
             raw = driver(conn)
             clock = _read_clock(raw)
@@ -109,12 +120,17 @@ class Journal:
             for append in taken:
                 by_org.setdefault(append.org_id, []).append(append)
             rows: list[tuple[int, Batch, bytes]] = []
+            batches: list[tuple[int, Batch]] = []
             given_last = recorded_at
             for org_id, group in by_org.items():
-                parts, given = self._parts(conn, group, encoded, recorded_at, clock.seq + 1)
+                batch, given = self._joined(conn, group, recorded_at, clock.seq + 1)
                 given_last = max(given_last, given)
-                rows += [(org_id, batch, data) for batch, data in parts]
+                batches.append((org_id, batch))
+                parts = encoded.get(id(group[0])) if len(group) == 1 else None
+                rows += [(org_id, part, data) for part, data in parts or encode_parts(batch)]
+            self._watch.judge(conn, clock, batches, given_last)
             self._insert(raw, clock.seq + 1, rows, given_last)
+        self._watch.committed(clock.seq + 1)
         for append in taken:
             append.recorded_at_us = given_last
 
@@ -134,14 +150,8 @@ class Journal:
                 taken.append(append)
         return taken
 
-    def _parts(
-        self,
-        conn: Connection,
-        group: list[Append],
-        encoded: dict[int, list[tuple[Batch, bytes]]],
-        recorded_at: int,
-        seq: int,
-    ) -> tuple[list[tuple[Batch, bytes]], int]:
+    def _joined(self, conn: Connection, group: list[Append], recorded_at: int, seq: int) -> tuple[Batch, int]:
+        """An org's readings in their order, with their times; and the last time given."""
         times = _Times(recorded_at)
         batches: list[Batch] = []
         for one_by_one, some in groupby(group, _is_single):
@@ -153,9 +163,7 @@ class Journal:
                 if append.compare:
                     self._compare(conn, append, batch, seq)
                 batches.append(batch)
-        if len(group) == 1 and id(group[0]) in encoded:
-            return encoded[id(group[0])], times.last
-        return encode_parts(join(batches)), times.last
+        return join(batches), times.last
 
     def _insert(
         self, raw: sqlite3.Connection, seq: int, rows: list[tuple[int, Batch, bytes]], recorded_at: int

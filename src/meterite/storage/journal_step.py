@@ -1,6 +1,6 @@
 """The first step of compaction: a prefix of an org's journal becomes runs, one a month.
 
-What this file guarantees: the new runs, the org's ``compacted_seq``, its states and its commit times change in one
+What this file guarantees: the new runs, the org's ``compacted_seq``, states, watermarks and commit times change in one
 small transaction, and only if ``compacted_seq`` is still what it was when the prefix was read; so a reading lies
 either in the journal or in a run, never in both and never in neither. A damaged row stays where it is.
 """
@@ -29,8 +29,10 @@ from meterite.storage.schema import flip as flip_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import run as run_table
 from meterite.storage.schema import state as state_table
+from meterite.storage.schema import watermark as watermark_table
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.state import BLOCK_BITS, encode_block, fold_fresh, read_block
+from meterite.storage.watermarks import encode_watermarks, marks_of
 from meterite.storage.work import DroppedError, blocked
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class _Flip:
     writer: RunWriter
     blocks: list[dict[str, Any]]
     times: list[dict[str, Any]]
+    marks: dict[str, Any]
 
 
 def compact_journal(work: Work, org_id: int) -> None:
@@ -84,7 +87,8 @@ def compact_journal(work: Work, org_id: int) -> None:
     with work.database.reading() as conn:
         blocks = _state_blocks(conn, prefix, newest, metrics)
         commit_times = _commit_times(conn, org_id, times)
-    _flip(work, _Flip(prefix, writer, blocks, commit_times))
+        marks = _watermarks(conn, prefix, newest)
+    _flip(work, _Flip(prefix, writer, blocks, commit_times, marks))
     work.backlog.bury(org_id, prefix.upto)
     work.dirty.update((org_id, window) for window in windows)
     work.done.flips += 1
@@ -181,6 +185,16 @@ def _state_blocks(
     ]
 
 
+def _watermarks(conn: Connection, prefix: _Prefix, newest: Columns) -> dict[str, Any]:
+    snapshot = prefix.snapshot
+    blob = conn.execute(
+        select(watermark_table.c.data).where(watermark_table.c.org == snapshot.org_id)
+    ).scalar()
+    later = [t for t in snapshot.tombstones if t.seq > prefix.from_seq]
+    marks = marks_of(blob, compacted=prefix.from_seq > 0).folded(newest, later)
+    return {"org": snapshot.org_id, "data": encode_watermarks(marks)}
+
+
 def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -> list[dict[str, Any]]:
     """The rows to write: the org's last block, where it isn't full, with the new ones after it."""
     if not times:
@@ -216,7 +230,7 @@ def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -
 
 def _flip(work: Work, flip: _Flip) -> None:
     prefix, org_id = flip.prefix, flip.prefix.snapshot.org_id
-    size = sum(len(row["data"]) for row in flip.blocks + flip.times)
+    size = sum(len(row["data"]) for row in [*flip.blocks, *flip.times, flip.marks])
     if size > FLUSH_BYTES:
         with work.write() as conn:
             flip.writer.flush(conn)
@@ -233,6 +247,7 @@ def _flip(work: Work, flip: _Flip) -> None:
         make_live(conn, flip.writer.run_ids, now)
         _upsert(conn, state_table, flip.blocks, ("org", "block"))
         _upsert(conn, commit_time_table, flip.times, ("org", "seq_first"))
+        _upsert(conn, watermark_table, [flip.marks], ("org",))
         if prefix.fetches:
             conn.execute(insert(flip_table).values(org=org_id, seq=prefix.upto, flipped_at=now))
         write_clock(

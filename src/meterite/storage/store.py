@@ -26,6 +26,7 @@ from meterite.storage.schema import tombstone as tombstone_table
 from meterite.storage.snapshot import JournalIndex, Parts, RowGroups, Snapshot
 from meterite.storage.state import TIME_FIRST, TIME_LAST, States, state_of
 from meterite.storage.streams import StreamsLock
+from meterite.storage.watch import Watch
 from meterite.storage.work import Limits
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class SqliteStore:
         self.clock = clock
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
-        self.journal = Journal(self.database, self._compare, clock)
         self.events = SqlEvents(self.database)
+        self.watch = Watch(self.parts, self.events)
+        self.journal = Journal(self.database, self._compare, self.watch, clock)
         self.catalog = SqlCatalog(self.database, self._entries_in, clock)
         self._state = States()
         self._labels = LabelIndex()

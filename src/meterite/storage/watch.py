@@ -1,0 +1,392 @@
+"""Watching limits: each commit's readings are judged before it ends, and what they mean is part of it.
+
+What this file guarantees: a reading is committed with its event, or neither is. What is kept in memory (limits, newest
+readings, alarms, by org) holds as of the commit at hand: the catalogue's version and the last ``seq`` are compared
+within the transaction, and what other processes committed is folded in first. It may be dropped at any time, and is
+where a commit fails.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from meterite.model.columns import Columns
+from meterite.model.duration import parse_duration
+from meterite.model.event import EventType
+from meterite.model.event_row import Document, MetricName
+from meterite.model.limits import TRANSITION, Alarm, Rule, interesting, judge
+from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.time import format_rfc3339
+from meterite.storage.alarms import apply_documents, fold_alarms
+from meterite.storage.database import driver_of
+from meterite.storage.resolve import mask_erased
+from meterite.storage.snapshot import Snapshot
+from meterite.storage.state import everything
+from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, marks_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from meterite.model.columns import Batch, type_i64
+    from meterite.storage.events import SqlEvents
+    from meterite.storage.journal import Clock
+    from meterite.storage.snapshot import Parts
+
+SERIES_KEPT_MAX: Final = 4_000_000
+"""Over all orgs; those that wrote least recently go first."""
+_SLOTS_KEPT: Final = 64
+_FEW: Final = 8
+_SLOTS_SERIES_MAX: Final = 65_536
+_RULES_SQL: Final = (
+    "SELECT id, min_reading, max_reading, hysteresis, outside_for, notify, mute_until_us, code, name, unit, deleted_at"
+    " FROM metric WHERE org = ? AND "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A metric's limits, and what events call it."""
+
+    rule: Rule
+    name: MetricName
+    deleted: bool
+
+
+_UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), MetricName("", ""), deleted=True)
+
+
+@dataclass(slots=True)
+class Table:
+    """Columns with a row (slot) a series that was met; they grow by doubling."""
+
+    slot_of: dict[int, int] = field(default_factory=dict)
+    series: type_i64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    newest: type_i64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    low: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    alarmed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    _kept: OrderedDict[bytes, NDArray[np.intp]] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.slot_of)
+
+    def grow(self, series: list[int]) -> slice:
+        """Slots for series that have none yet; their columns are for the caller to fill."""
+        begin, end = len(self), len(self) + len(series)
+        if end > len(self.series):
+            size = max(64, end, 2 * len(self.series))
+            for name in ("series", "newest", "low", "high", "alarmed"):
+                column = getattr(self, name)
+                wider = np.zeros(size, column.dtype)
+                wider[:begin] = column[:begin]
+                setattr(self, name, wider)
+        self.series[begin:end] = series
+        self.slot_of.update(zip(series, range(begin, end), strict=True))
+        return slice(begin, end)
+
+    def slots(self, series: type_i64) -> NDArray[np.intp] | None:
+        """The slots of a batch's series, all of which were met; those of the last batches are remembered."""
+        key = series.tobytes()
+        found = self._kept.get(key)
+        if found is None:
+            places = [self.slot_of.get(id_, -1) for id_ in series.tolist()]
+            if -1 in places:
+                return None
+            found = np.array(places, np.intp)
+            if len(series) <= _SLOTS_SERIES_MAX:
+                self._kept[key] = found
+                if len(self._kept) > _SLOTS_KEPT:
+                    self._kept.popitem(last=False)
+        return found
+
+
+class OrgWatch:
+    """One org: its limits as of ``catalog_version``, its newest readings and alarms as of ``seq``."""
+
+    def __init__(self, org_id: int) -> None:
+        self.org_id = org_id
+        self.seq = -1
+        self.catalog_version = -1
+        self.table = Table()
+        self.metrics: dict[int, _Watched] = {}
+        self.alarms: dict[int, Alarm] = {}
+        self.silent: set[int] = set()
+        """Metrics that were found silent, and had no newer reading since."""
+        self._complete = True
+
+    # --- Up to date
+
+    def learn_metrics(self, raw: sqlite3.Connection, catalog_version: int) -> None:
+        """Read what changed since; a deleted metric's alarms end with it."""
+        rows = raw.execute(_RULES_SQL + "version > ?", (self.org_id, self.catalog_version)).fetchall()
+        changed = self._take_metrics(rows)
+        self.catalog_version = catalog_version
+        gone = {metric_id for metric_id in changed if self.metrics[metric_id].deleted}
+        if gone:
+            self.silent -= gone
+            for series in [s for s in self.alarms if s >> SERIES_ORDINAL_BITS in gone]:
+                del self.alarms[series]
+                self._mark_alarm(series)
+        if changed and len(self.table):
+            used = self.table.series[: len(self.table)]
+            self._set_limits(np.flatnonzero(np.isin(used >> SERIES_ORDINAL_BITS, list(changed))))
+
+    def _take_metrics(self, rows: list[tuple[Any, ...]]) -> set[int]:
+        for (
+            id_,
+            low,
+            high,
+            hysteresis,
+            outside_for,
+            notify,
+            mute_until_us,
+            code,
+            name,
+            unit,
+            deleted_at,
+        ) in rows:
+            rule = Rule(
+                low=low,
+                high=high,
+                hysteresis=hysteresis,
+                for_us=parse_duration(outside_for, place=("for",)) if outside_for else 0,
+                every=notify == "every",
+                mute_until_us=mute_until_us or 0,
+            )
+            self.metrics[id_] = _Watched(rule, MetricName(code, name, unit), deleted=deleted_at is not None)
+        return {row[0] for row in rows}
+
+    def meet(self, raw: sqlite3.Connection, series: list[int], marks: Watermarks) -> None:
+        """Slots for series that weren't met before, with their newest readings where ``marks`` names them."""
+        new = [id_ for id_ in series if id_ not in self.table.slot_of]
+        if not new:
+            return
+        for metric_id in {id_ >> SERIES_ORDINAL_BITS for id_ in new} - self.metrics.keys():
+            # made since: that moves no version
+            self._take_metrics(raw.execute(_RULES_SQL + "id = ?", (self.org_id, metric_id)).fetchall())
+        known = dict(zip(marks.series.tolist(), marks.newest.tolist(), strict=True))
+        unnamed = NEVER if self._complete else UNKNOWN
+        slots = self.table.grow(new)
+        self.table.newest[slots] = [known.get(id_, unnamed) for id_ in new]
+        self.table.alarmed[slots] = [id_ in self.alarms for id_ in new]
+        self._set_limits(np.arange(slots.start, slots.stop))
+
+    def _set_limits(self, slots: NDArray[np.intp]) -> None:
+        ids = (self.table.series[slots] >> SERIES_ORDINAL_BITS).tolist()
+        watched = [self.metrics.get(metric_id, _UNWATCHED) for metric_id in ids]
+        self.table.low[slots] = [w.rule.low for w in watched]
+        self.table.high[slots] = [w.rule.high for w in watched]
+
+    def load(self, raw: sqlite3.Connection, marks: Watermarks) -> None:
+        """All newest readings anew, as of ``seq``."""
+        self.table = Table()
+        self._complete = marks.complete
+        self.meet(raw, marks.series.tolist(), marks)
+
+    def advance(self, raw: sqlite3.Connection, marks: Watermarks) -> None:
+        """Newest readings of what was committed since."""
+        series = marks.series.tolist()
+        self.meet(raw, series, Watermarks.none(complete=True))
+        slots = [self.table.slot_of[id_] for id_ in series]
+        self.table.newest[slots] = np.maximum(self.table.newest[slots], marks.newest)
+
+    def marks(self) -> Watermarks:
+        used = len(self.table)
+        order = np.argsort(self.table.series[:used])
+        series, newest = self.table.series[:used][order], self.table.newest[:used][order]
+        had = newest != NEVER
+        return Watermarks(series[had], newest[had], self._complete)
+
+    def mark_alarms(self) -> None:
+        """After alarms came from elsewhere."""
+        used = len(self.table)
+        self.table.alarmed[:used] = np.isin(self.table.series[:used], list(self.alarms))
+
+    def _mark_alarm(self, series: int) -> None:
+        slot = self.table.slot_of.get(series)
+        if slot is not None:
+            self.table.alarmed[slot] = series in self.alarms
+
+    # --- Judging
+
+    def nothing_new(self, batch: Batch) -> bool:
+        """Whether a batch of few readings says nothing but newer readings, which are noted then.
+
+        Arrays cost 40 µs however few the readings; most pushes bring one.
+        """
+        table = self.table
+        places = [table.slot_of.get(id_, -1) for id_ in batch.series.tolist()]
+        rows = list(
+            zip(batch.series_index.tolist(), batch.at_us.tolist(), batch.values.tolist(), strict=True)
+        )
+        for index, _, value in rows:
+            slot = places[index]
+            if slot < 0 or table.alarmed[slot] or not table.low[slot] <= value <= table.high[slot]:
+                return False
+        for index, at_us, _ in rows:
+            slot = places[index]
+            table.newest[slot] = max(table.newest[slot], at_us)
+        return True
+
+    def judge(
+        self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int
+    ) -> list[tuple[int | float, ...]]:
+        """Rows of TRANSITION. The batch's series were met; the snapshot is of just before the commit."""
+        table = self.table
+        slots = table.slots(batch.series)
+        assert slots is not None
+        row_slots = slots[batch.series_index]
+        outside = (batch.values > table.high[row_slots]) | (batch.values < table.low[row_slots])
+        rows = interesting(batch.series_index, outside, table.alarmed[slots])
+        found: list[tuple[int | float, ...]] = []
+        if len(rows):
+            series = batch.series[np.unique(batch.series_index[rows])].tolist()
+            found = judge(batch, rows, self._rule_of, self.alarms, self._newest(snapshot, series), now_us)
+            for id_ in series:
+                self._mark_alarm(id_)
+        if not np.isfinite(batch.values).all():
+            finite = np.isfinite(batch.values)
+            np.maximum.at(table.newest, row_slots[finite], batch.at_us[finite])
+        else:
+            np.maximum.at(table.newest, row_slots, batch.at_us)
+        return found
+
+    def _rule_of(self, series: int) -> Rule:
+        return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
+
+    def _newest(self, snapshot: Callable[[], Snapshot], series: list[int]) -> dict[int, int]:
+        table = self.table
+        found = {}
+        for id_ in series:
+            slot = table.slot_of[id_]
+            if table.newest[slot] == UNKNOWN:
+                table.newest[slot] = look_up(snapshot(), id_)
+            found[id_] = int(table.newest[slot])
+        return found
+
+    def names(self, metric_ids: Iterable[int]) -> dict[int, MetricName]:
+        return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
+
+    def resumed(self, batch: Batch) -> list[Document]:
+        """An event each of the silent metrics with a newer reading in the batch; asked before it is judged."""
+        found = []
+        for metric_id in self.silent & set((batch.series >> SERIES_ORDINAL_BITS).tolist()):
+            rows = np.flatnonzero((batch.series >> SERIES_ORDINAL_BITS == metric_id)[batch.series_index])
+            slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
+            newest = self.table.newest[slots]
+            newer = (batch.at_us[rows] > newest) & (newest != UNKNOWN) & np.isfinite(batch.values[rows])
+            if newer.any():
+                first = rows[newer][0]
+                data = {
+                    "reading": float(batch.values[first]),
+                    "reading_at": format_rfc3339(int(batch.at_us[first])),
+                }
+                found.append(Document(EventType.RESUMED, metric_id, data))
+        apply_documents(found, self.silent)
+        return found
+
+
+class Watch:
+    """What a worker keeps of all orgs. Used by who holds the writer's lock, so by one thread at a time."""
+
+    def __init__(self, parts: Parts, events: SqlEvents) -> None:
+        self._parts = parts
+        self._events = events
+        self._orgs: OrderedDict[int, OrgWatch] = OrderedDict()
+        self._own_seq = -1
+        self._foreign_seq = -1
+
+    def judge(
+        self, conn: Connection, clock: Clock, batches: list[tuple[int, Batch]], recorded_at_us: int
+    ) -> None:
+        """Judge the readings of commit ``clock.seq + 1`` by org, and write what they raise.
+
+        Before the readings themselves are written; ``clock`` is as of the transaction, and shows what isn't ours.
+        """
+        if clock.seq != self._own_seq:
+            self._foreign_seq = clock.seq
+        for org_id, batch in batches:
+            org = self._up_to_date(conn, clock, org_id)
+            if len(batch) <= _FEW and not org.silent and org.nothing_new(batch):
+                continue
+            raw = driver_of(conn)
+            if org.table.slots(batch.series) is None:
+                org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
+            resumed = org.resumed(batch) if org.silent else []
+            found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
+            if found or resumed:
+                about = {int(row[0]) >> SERIES_ORDINAL_BITS for row in found}
+                self._events.insert(
+                    raw,
+                    clock.seq + 1,
+                    org_id,
+                    transitions=np.array(found, TRANSITION),
+                    documents=resumed,
+                    names=org.names(about | {document.metric_id for document in resumed}),
+                    recorded_at_us=recorded_at_us,
+                )
+
+    def _up_to_date(self, conn: Connection, clock: Clock, org_id: int) -> OrgWatch:
+        org = self._orgs.get(org_id)
+        if org is None:
+            org = self._orgs[org_id] = OrgWatch(org_id)
+        self._orgs.move_to_end(org_id)
+        raw = driver_of(conn)
+        if org.catalog_version != clock.catalog_version:
+            org.learn_metrics(raw, clock.catalog_version)
+        if self._foreign_seq > org.seq:
+            self._fold(conn, org)
+        org.seq = clock.seq + 1  # what follows is ours; where it fails, all is forgotten
+        return org
+
+    def _fold(self, conn: Connection, org: OrgWatch) -> None:
+        """What other processes committed, or all anew where some of that was compacted meanwhile."""
+        raw = driver_of(conn)
+        snapshot = self._snapshot(conn, org.org_id)
+        if org.seq < snapshot.compacted_seq or org.seq < 0:
+            org.alarms, org.silent = {}, set()
+            fold_alarms(raw, org.org_id, 0, org.alarms, org.silent)
+            blob = raw.execute("SELECT data FROM watermark WHERE org = ?", (org.org_id,)).fetchone()
+            marks = marks_of(blob and blob[0], compacted=snapshot.compacted_seq > 0)
+            org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
+            return
+        fold_alarms(raw, org.org_id, org.seq, org.alarms, org.silent)
+        if any(t.seq > org.seq for t in snapshot.tombstones):
+            org.load(raw, _after(snapshot, org.marks(), org.seq))
+        else:
+            org.advance(raw, _after(snapshot, Watermarks.none(complete=True), org.seq))
+            org.mark_alarms()
+
+    def committed(self, seq: int) -> None:
+        """The transaction of :meth:`judge` is on disk."""
+        self._own_seq = seq
+        series = sum(len(org.table) for org in self._orgs.values())
+        while series > SERIES_KEPT_MAX and len(self._orgs) > 1:
+            _, dropped = self._orgs.popitem(last=False)
+            series -= len(dropped.table)
+
+    def failed(self) -> None:
+        """The transaction was rolled back: what was learned in it is forgotten."""
+        self._orgs.clear()
+
+    def _snapshot(self, conn: Connection, org_id: int) -> Snapshot:
+        return Snapshot(self._parts, conn, org_id, close=_nothing)
+
+
+def _after(snapshot: Snapshot, marks: Watermarks, seq: int) -> Watermarks:
+    """The marks, true as of ``seq``, brought up to the snapshot by its journal and deletes."""
+    fresh = Columns.concat(list(snapshot.journal_columns(everything(), seq)))
+    later = [t for t in snapshot.tombstones if t.seq > seq]
+    return marks.folded(mask_erased(fresh, later), later)
+
+
+def _nothing() -> None:
+    pass
