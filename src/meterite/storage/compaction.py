@@ -24,6 +24,7 @@ from meterite.storage.run_merge import (
     unapplied,
     windows_to_look_at,
 )
+from meterite.storage.silence import Silences
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.sweep import Sweeper
 from meterite.storage.windows import window_starts
@@ -54,6 +55,7 @@ class Compactor:
         self._work = Work(store, limits or Limits())
         self._work.pause = self._between
         self._sweeper = Sweeper(self._work)
+        self._silences = Silences(self._work)
         self._lock = Path(f"{store.database.path}.compact.lock")
         self._fd = -1
         self._looked = self._busy = 0.0
@@ -124,6 +126,7 @@ class Compactor:
         with self._work.database.reading() as conn:
             if self._work.learn(conn):
                 self._busy, self._idle = time.monotonic(), False
+        self._silences.look()
         self._work.checkpoint()
         org_id = self._due()
         if org_id is not None and self._in_a_row < self._work.limits.fan_in:
@@ -143,6 +146,7 @@ class Compactor:
         org_id = self._due()
         if org_id is not None:
             compact_journal(self._work, org_id)
+        self._silences.look()
         self._work.checkpoint()
 
     # The journal

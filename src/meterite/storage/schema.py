@@ -104,6 +104,12 @@ metric = Table(
         sqlite_where=text("deleted_at IS NOT NULL"),
         postgresql_where=text("deleted_at IS NOT NULL"),
     ),
+    Index(
+        "metric_expected",
+        "id",
+        sqlite_where=text("expected_every IS NOT NULL"),
+        postgresql_where=text("expected_every IS NOT NULL"),
+    ),
     Index("metric_version", "org", "version"),
     sqlite_autoincrement=True,
 )

@@ -61,7 +61,7 @@ class SqliteStore:
         self.events = SqlEvents(self.database)
         self.watch = Watch(self.parts, self.events)
         self.journal = Journal(self.database, self._compare, self.watch, clock)
-        self.catalog = SqlCatalog(self.database, self._entries_in, clock)
+        self.catalog = SqlCatalog(self.database, self.states_in, clock)
         self._state = States()
         self._labels = LabelIndex()
         self._damage: list[dict[str, object]] = []
@@ -120,7 +120,8 @@ class SqliteStore:
         snapshot = Snapshot(self.parts, conn, org_id, close=_nothing)
         return self._state.entries(conn, snapshot)
 
-    def _entries_in(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[MetricState | None]:
+    def states_in(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[MetricState | None]:
+        """Current and last as of the connection's transaction; None for a metric that never had a reading."""
         entries = self._entries(conn, org_id)
         return [state_of(entries[m]) if m in entries else None for m in metric_ids]
 

@@ -23,6 +23,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("deleted_at IS NOT NULL"),
         postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
+    op.create_index(
+        "metric_expected",
+        "metric",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("expected_every IS NOT NULL"),
+        postgresql_where=sa.text("expected_every IS NOT NULL"),
+    )
     op.create_table(
         "event",
         sa.Column("id", BIG_ID, autoincrement=False, nullable=False),
