@@ -62,6 +62,7 @@ class EventRow:
     transitions: NDArray[np.void] = field(default_factory=lambda: np.empty(0, TRANSITION))
     documents: list[Document] = field(default_factory=list)
     names: dict[int, MetricName] = field(default_factory=dict)
+    org_id: int = 0
 
     def __len__(self) -> int:
         return len(self.transitions) + len(self.documents)

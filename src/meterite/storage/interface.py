@@ -173,24 +173,36 @@ class EventPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """A series outside its limits, or a metric without readings (``state`` is OK then, ``silent`` is set)."""
+class AlertReading:
+    """What was last told of a series outside its limits: under ``change`` the crossing, under ``every`` the newest."""
 
+    event_id: str
+    low: float
+    high: float
+    last_at_us: int
+    last: float
+    extreme_at_us: int
+    extreme: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A series outside its limits, or a metric without readings (``state`` is None then)."""
+
+    series: int
+    """Its id, or that of the silent metric's series without labels. With ``silent`` it tells alerts apart."""
     metric_id: int
     metric: MetricName
     labels: Labels
-    state: AlarmState
+    state: AlarmState | None
     since_us: int
     """Time of the reading with which it began; of a silence, when it was noticed."""
-    silent: bool = False
-    low: float = 0.0
-    high: float = 0.0
-    last_at_us: int = 0
-    """Of the last event about it, as are ``last`` and ``extreme``: under ``change`` the crossing."""
-    last: float = 0.0
-    extreme: float = 0.0
-    event_id: str | None = None
-    """Of that event; None where it was muted."""
+    reading: AlertReading | None
+    """None where the metric is muted, or silent."""
+
+    @property
+    def silent(self) -> bool:
+        return self.state is None
 
 
 class DeliveryState(StrEnum):
@@ -247,8 +259,12 @@ class Events(Protocol):
         """A cursor behind all events of all orgs, cheap to ask for. Another text than before: there are new ones."""
         ...
 
-    def alerts(self, org: str) -> list[Alert]:
-        """What is outside its limits or silent now, by series; of metrics that are active."""
+    def alerts(self, org: str, *, after: int = -1, limit: int = 1000) -> list[Alert]:
+        """What is outside its limits or silent now, of metrics that are active, by ascending series.
+
+        ``limit`` at most, of series behind ``after``; a metric's silence comes with its series without labels, and both
+        are in one answer.
+        """
         ...
 
     def deliveries(self, org: str, event_id: str) -> list[DeliveryStatus]:
@@ -364,6 +380,9 @@ class Store(Readings, Protocol):
 
     @property
     def catalog(self) -> Catalog: ...
+
+    @property
+    def events(self) -> Events: ...
 
     @property
     def clock(self) -> Callable[[], int]:

@@ -15,6 +15,7 @@ from meterite.model.errors import DamagedError
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
 from meterite.storage.database import WAL_REPORTED_BYTES, Database
+from meterite.storage.event_reader import EventReader
 from meterite.storage.events import SqlEvents
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
@@ -58,7 +59,8 @@ class SqliteStore:
         self.clock = clock
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
-        self.events = SqlEvents(self.database)
+        self.event_reader = EventReader(self._note_damage)
+        self.events = SqlEvents(self.database, self.event_reader, self._org_id, clock)
         self.watch = Watch(self.parts, self.events)
         self.journal = Journal(self.database, self._compare, self.watch, clock)
         self.catalog = SqlCatalog(self.database, self.states_in, clock)
@@ -76,6 +78,9 @@ class SqliteStore:
 
     def compaction(self) -> Compactor:
         return Compactor(self, self._limits)
+
+    def _org_id(self, org: str) -> int:
+        return self.catalog.org_id(org)
 
     def commit(self, appends: Sequence[Append]) -> None:
         self.journal.commit(appends)

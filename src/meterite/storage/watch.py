@@ -21,6 +21,7 @@ from meterite.model.event_row import Document, MetricName
 from meterite.model.limits import TRANSITION, Alarm, Rule, interesting, judge
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.time import format_rfc3339
+from meterite.storage.alarm_snapshot import load_alarms
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
 from meterite.storage.resolve import mask_erased
@@ -352,8 +353,7 @@ class Watch:
         raw = driver_of(conn)
         snapshot = self._snapshot(conn, org.org_id)
         if org.seq < snapshot.compacted_seq or org.seq < 0:
-            org.alarms, org.silent = {}, set()
-            fold_alarms(raw, org.org_id, 0, org.alarms, org.silent)
+            org.alarms, org.silent = load_alarms(raw, org.org_id)
             blob = raw.execute("SELECT data FROM watermark WHERE org = ?", (org.org_id,)).fetchone()
             marks = marks_of(blob and blob[0], compacted=snapshot.compacted_seq > 0)
             org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
