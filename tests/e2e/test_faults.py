@@ -45,7 +45,9 @@ def raw_request(server, code, body, sent=None, close=True):
 
 
 def test_another_program_holds_the_database(server, client, code):
-    """Writes of every kind get 503 with Retry-After within seconds (a second each, since they stand in line), reads go on; then it works again."""
+    """Writes of every kind get 503 with Retry-After within seconds (a second each, since they stand in line), reads go
+    on; then it works again.
+    """
     client.post(f"/metric/{code}", json={"reading": 1, "reading_at": AT})
     holder = sqlite3.connect(server.database, isolation_level=None)
     writers = [server.client(ONE) for _ in range(4)]
