@@ -27,6 +27,11 @@ def test_a_metric_is_made_with_the_contracts_defaults(client):
         "description": None,
         "timezone": None,
         "on_conflict": "last",
+        "notify": "change",
+        "hysteresis": 0,
+        "for": None,
+        "expected_every": None,
+        "mute_until": None,
         "current_reading": None,
         "current_reading_at": None,
         "last_reading": None,
@@ -59,6 +64,18 @@ def test_both_spellings_of_the_collection(client, metric, path):
         ({"timezone": "Mars/Olympus"}, ["body", "timezone"]),
         ({"on_conflict": "best"}, ["body", "on_conflict"]),
         ({"unit": 1}, ["body", "unit"]),
+        ({"notify": "never"}, ["body", "notify"]),
+        ({"hysteresis": -0.1}, ["body", "hysteresis"]),
+        ({"hysteresis": True}, ["body", "hysteresis"]),
+        ({"hysteresis": "NaN"}, ["body", "hysteresis"]),
+        ({"for": "5 minutes"}, ["body", "for"]),
+        ({"for": "-5m"}, ["body", "for"]),
+        ({"for": 5}, ["body", "for"]),
+        ({"for": "101000w"}, ["body", "for"]),
+        ({"expected_every": "0s"}, ["body", "expected_every"]),
+        ({"expected_every": ""}, ["body", "expected_every"]),
+        ({"mute_until": "tomorrow"}, ["body", "mute_until"]),
+        ({"mute_until": 1767225600}, ["body", "mute_until"]),
     ],
 )
 def test_what_a_metric_may_not_be(client, change, place):
@@ -108,6 +125,32 @@ def test_put_changes_what_the_original_knew_and_of_the_rest_what_is_named(client
     assert differs.status_code == 422
     assert differs.json()["detail"][0]["loc"] == ["body", "code"]
     assert client.put("/metric/M9", json={"code": "M9", "name": "x"}).status_code == 404
+
+
+EVENTS = {"notify": "every", "hysteresis": 0.5, "for": "5m", "expected_every": "1h"}
+RESET = {"notify": "change", "hysteresis": 0, "for": None, "expected_every": None, "mute_until": None}
+
+
+def test_what_a_metric_says_of_its_events(client):
+    """It is kept as it was sent, mutes in UTC; ``PUT`` leaves what isn't named, and null resets each."""
+    sent = M1 | EVENTS | {"mute_until": "2026-02-01T01:00:00+01:00"}
+    made = client.post("/metric/", json=sent).json()
+    kept = EVENTS | {"mute_until": "2026-02-01T00:00:00Z"}
+    assert {name: made[name] for name in kept} == kept
+    assert client.get("/metric/M1").json() | {"meters": 0} == made | {"meters": 0}
+    untouched = client.put("/metric/M1", json=M1).json()
+    assert {name: untouched[name] for name in kept} == kept
+    for name, value in RESET.items():
+        kept[name] = value
+        changed = client.put("/metric/M1", json=M1 | {name: None}).json()
+        assert {name: changed[name] for name in kept} == kept
+    assert client.put("/metric/M1", json=made).json() == made
+
+
+def test_hysteresis_may_be_a_numeric_string(client):
+    """As limits may; the attribute's own name is no field."""
+    made = client.post("/metric/", json=M1 | {"hysteresis": "1.5", "outside_for": "5m"}).json()
+    assert (made["hysteresis"], made["for"]) == (1.5, None)
 
 
 def test_the_policy_is_fixed_once_there_was_a_reading(client, metric):

@@ -1,8 +1,8 @@
 """What the API takes and answers: the contract's schemas, and what is new beside it.
 
 What this file guarantees: what :func:`parse_metric` lets through can be kept as it is; everything else is a
-422 with its place. ``true``, ``null`` and ``NaN`` are no numbers, numeric strings are. Fields the contract
-doesn't have are ignored, so that a metric can be sent back as it was got. Answers write whole numbers as
+422 with its place. ``true``, ``null`` and ``NaN`` are no numbers, numeric strings are. Fields that nobody knows
+are ignored, so that a metric can be sent back as it was got. Answers write whole numbers as
 integers and times as RFC 3339 with ``Z``.
 """
 
@@ -33,10 +33,17 @@ from meterite.model.check import (
     check_name,
     check_unit,
 )
+from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError
-from meterite.model.metric import DEFAULT_MAX_READING, DEFAULT_MIN_READING, ConflictPolicy, MetricSpec
+from meterite.model.metric import (
+    DEFAULT_MAX_READING,
+    DEFAULT_MIN_READING,
+    ConflictPolicy,
+    MetricSpec,
+    Notify,
+)
 from meterite.model.number import number_text
-from meterite.model.time import format_rfc3339
+from meterite.model.time import format_rfc3339, parse_rfc3339
 from meterite.model.truncate import parse_truncation
 from meterite.model.zone import check_timezone
 from meterite.wire.json_exact import load_exact
@@ -55,8 +62,13 @@ NUMBER_OR_TEXT: Final[dict[str, Any]] = {
         {"type": "string", "pattern": r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"},
     ]
 }
-NEW_FIELDS: Final = ("unit", "description", "timezone", "on_conflict")
-"""What the original's clients don't know, and so can't mean to change by leaving it out."""
+KNOWN_FIELDS: Final = frozenset({"name", "min_reading", "max_reading", "truncate_reading_to"})
+"""What the original's clients know; of all else they can't mean to change it by leaving it out."""
+DURATION: Final[dict[str, Any]] = {
+    "type": "string",
+    "pattern": "^[0-9]{1,18}(us|ms|s|m|h|d|w)$",
+    "examples": ["5m"],
+}
 
 
 def _number(field: str) -> Callable[[object], float]:
@@ -75,7 +87,45 @@ def _truncation(name: str) -> str:
     return parse_truncation(name).name
 
 
+def _notify(value: object) -> object:
+    return Notify.CHANGE if value is None else value
+
+
+def _hysteresis(value: object) -> float:
+    number = 0.0 if value is None else _number("hysteresis")(value)
+    if number < 0:
+        raise InvalidInputError(
+            "hysteresis-invalid", "hysteresis must be 0 or more.", place=("body", "hysteresis")
+        )
+    return number
+
+
+def _duration(field: str, *, zero: bool) -> Callable[[object], object]:
+    """The text itself, where it is a duration."""
+    place = ("body", field)
+
+    def check(value: object) -> object:
+        if value is not None and not parse_duration(value, place=place) and not zero:
+            raise InvalidInputError("duration-invalid", f"{field} must be more than 0.", place=place)
+        return value
+
+    return check
+
+
+def _mute_until(value: object) -> object:
+    if value is None:
+        return None
+    place = ("body", "mute_until")
+    if not isinstance(value, str):
+        raise InvalidInputError(
+            "time-invalid", "mute_until must be a time like 2026-01-31T12:00:00Z, or null.", place=place
+        )
+    return parse_rfc3339(value, place=place)
+
+
 InNumber = WithJsonSchema(NUMBER_OR_TEXT, mode="validation")
+_NULLABLE_NOTIFY: Final[dict[str, Any]] = {"enum": [*(one.value for one in Notify), None]}
+_NULLABLE_NUMBER: Final[dict[str, Any]] = {"anyOf": [*NUMBER_OR_TEXT["anyOf"], {"type": "null"}]}
 
 
 class MetricBase(BaseModel):
@@ -119,6 +169,29 @@ class MetricBase(BaseModel):
     """An IANA name: the wall clock that is truncated; none is UTC."""
     on_conflict: ConflictPolicy = ConflictPolicy.LAST
     """Which of two readings at one time holds; fixed once there was a reading."""
+    notify: Annotated[
+        Notify, BeforeValidator(_notify), WithJsonSchema(_NULLABLE_NOTIFY, mode="validation")
+    ] = Notify.CHANGE
+    """Events: `change` when a limit is crossed and when all is well again, `every` for each commit with readings
+    outside."""
+    hysteresis: Annotated[
+        float, BeforeValidator(_hysteresis), WithJsonSchema(_NULLABLE_NUMBER, mode="validation")
+    ] = 0.0
+    """So far inside the limit that was crossed a reading must lie to clear it; 0 or more."""
+    outside_for: Annotated[
+        Annotated[str, WithJsonSchema(DURATION)] | None, BeforeValidator(_duration("for", zero=True))
+    ] = Field(default=None, alias="for")
+    """A duration like `5m` (us ms s m h d w): readings must be outside for so long before there is an event."""
+    expected_every: Annotated[
+        Annotated[str, WithJsonSchema(DURATION)] | None,
+        BeforeValidator(_duration("expected_every", zero=False)),
+    ] = None
+    """A duration: without a reading for so long the metric is silent, which is an event."""
+    mute_until: Annotated[
+        Annotated[int, WithJsonSchema({"type": "string", "format": "date-time"})] | None,
+        BeforeValidator(_mute_until),
+    ] = None
+    """RFC 3339: until then there are no events of readings and of silence."""
 
 
 class Meter(BaseModel):
@@ -298,13 +371,18 @@ def parse_metric(body: bytes) -> MetricBase:
 
 
 def spec_of(metric: MetricBase) -> MetricSpec:
-    return MetricSpec(**{name: getattr(metric, name) for name in MetricBase.model_fields})
+    return MetricSpec(**{_attribute(name): getattr(metric, name) for name in MetricBase.model_fields})
 
 
 def changes_of(metric: MetricBase) -> dict[str, object]:
     """What a ``PUT`` changes: all the original knew, and of the rest what the body names."""
-    left = {"code", *NEW_FIELDS} - (metric.model_fields_set - {"code"})
-    return {name: getattr(metric, name) for name in MetricBase.model_fields if name not in left}
+    named = (KNOWN_FIELDS | metric.model_fields_set) - {"code"}
+    return {_attribute(name): getattr(metric, name) for name in MetricBase.model_fields if name in named}
+
+
+def _attribute(name: str) -> str:
+    """Of the spec; but for this one they are called as they are here."""
+    return "mute_until_us" if name == "mute_until" else name
 
 
 def metric_json(view: MetricView, meters: Sequence[tuple[float, int, int]] | None = None) -> bytes:
@@ -330,6 +408,11 @@ def metric_document(view: MetricView) -> dict[str, Any]:
         "description": spec.description,
         "timezone": spec.timezone,
         "on_conflict": spec.on_conflict,
+        "notify": spec.notify,
+        "hysteresis": _written(spec.hysteresis),
+        "for": spec.outside_for,
+        "expected_every": spec.expected_every,
+        "mute_until": None if spec.mute_until_us is None else format_rfc3339(spec.mute_until_us),
         "id": view.metric.id,
         "org": view.metric.org,
         "active": view.metric.active,
