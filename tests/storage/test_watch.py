@@ -1,0 +1,191 @@
+"""What commits raise, whoever commits: two workers on one file, deletes, compaction, restarts, against a plain walk."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meterite.model.columns import Batch, Single
+from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED, LATE, QUIET
+from meterite.model.metric import MetricSpec
+from meterite.storage.compaction import Compactor
+from meterite.storage.database import driver_of
+from meterite.storage.event_rows import decode_events
+from meterite.storage.interface import Append
+from meterite.storage.store import SqliteStore
+from meterite.storage.work import EVERYTHING
+
+MINUTE = 60_000_000
+LABELS = ((), (("host", "a"),), (("host", "b"),))
+VALUES = (5.0, 15.0, -5.0, math.nan)
+
+PUSH = st.tuples(
+    st.just("push"),
+    st.integers(0, 1),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 12), st.sampled_from(VALUES)), min_size=1, max_size=12
+    ),
+)
+ERASE = st.tuples(
+    st.just("erase"), st.integers(0, 1), st.sampled_from([None, 0, 4]), st.sampled_from([None, 6, 9])
+)
+STEPS = st.lists(
+    st.one_of(
+        PUSH,
+        PUSH,
+        ERASE,
+        st.tuples(st.just("compact"), st.integers(0, 1)),
+        st.tuples(st.just("restart"), st.integers(0, 1)),
+        st.tuples(st.just("limit"), st.integers(0, 1), st.sampled_from([10.0, 20.0])),
+    ),
+    max_size=14,
+)
+
+
+@dataclass
+class Walk:
+    """One series, a reading at a time."""
+
+    times: set[int] = field(default_factory=set)
+    state: int = 0
+
+    def read(self, at, value, high):
+        if math.isnan(value):
+            return None
+        side = ABOVE_MAX if value > high else BELOW_MIN if value < 0 else 0
+        late = any(at < other for other in self.times)
+        self.times.add(at)
+        if late:
+            return (side, LATE) if side else None
+        before, self.state = self.state, side
+        if side == before:
+            return None
+        return (side or CLEARED, 0)
+
+
+class Workers:
+    """Two stores on one file, and what they should have raised."""
+
+    def __init__(self, path):
+        self.path = path
+        self.ticks = itertools.count(1_800_000_000_000_000, 1_000_000)
+        self.stores = [self.opened(), self.opened()]
+        catalog = self.stores[0].catalog
+        self.metric = catalog.create("o", MetricSpec(code="a", name="A", min_reading=0, max_reading=10))
+        self.org_id = catalog.org_id("o")
+        self.series = catalog.series(self.org_id, self.metric, list(LABELS))
+        self.walks = {series: Walk() for series in self.series}
+        self.high = 10.0
+        self.expected = []
+
+    def opened(self):
+        store = SqliteStore(self.path, clock=lambda: next(self.ticks))
+        store.open()
+        return store
+
+    def step(self, kind, who, *what):
+        getattr(self, kind)(self.stores[who], *what)
+        if kind == "restart":
+            self.stores[who].close()
+            self.stores[who] = self.opened()
+
+    def push(self, store, readings):
+        rows = [(self.series[n], at * MINUTE, value) for n, at, value in readings]
+        version, _ = store.catalog.changed(-1)
+        if len(rows) == 1:
+            append = Append(self.org_id, version, Single(*rows[0]))
+        else:
+            series, index = np.unique(np.array([r[0] for r in rows], np.int64), return_inverse=True)
+            at_us, values = np.array([r[1] for r in rows], np.int64), np.array([r[2] for r in rows])
+            append = Append(self.org_id, version, Batch(series, index.astype(np.uint32), at_us, values))
+        store.commit([append])
+        assert append.error is None
+        raised = {
+            (series, *told)
+            for series, at, value in rows
+            if (told := self.walks[series].read(at, value, self.high)) is not None
+        }
+        if raised:
+            self.expected.append(raised)
+
+    def erase(self, store, first, last):
+        first_us = -(2**63) if first is None else first * MINUTE
+        last_us = 2**63 - 1 if last is None else last * MINUTE
+        store.erase(self.org_id, self.metric, first_us, last_us, ())
+        for walk in self.walks.values():
+            walk.times = {at for at in walk.times if not first_us <= at <= last_us}
+
+    def compact(self, store):
+        compactor = Compactor(store, EVERYTHING)
+        while compactor.run_once():
+            pass
+        compactor.close()
+
+    def restart(self, store):
+        pass
+
+    def limit(self, store, high):
+        store.catalog.update("o", "a", {"max_reading": high})
+        self.high = high
+
+    def raised(self):
+        found = []
+        with self.stores[0].database.reading() as conn:
+            for (data,) in driver_of(conn).execute("SELECT data FROM event ORDER BY id"):
+                transitions, documents, _ = decode_events(data)
+                loud = transitions[(transitions["flags"] & QUIET) == 0]
+                if len(loud):
+                    assert not documents
+                    found.append({(r["series"], r["kind"], r["flags"]) for r in loud})
+        return found
+
+    def close(self):
+        for store in self.stores:
+            store.close()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    with closing(Workers(tmp_path / "m.db")) as made:
+        yield made
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_each_commit_raises_what_its_readings_mean(tmp_path_factory, steps):
+    """Whichever worker commits, and whatever was deleted, compacted, restarted or changed in between."""
+    with closing(Workers(tmp_path_factory.mktemp("watch") / "m.db")) as workers:
+        for step in steps:
+            workers.step(*step)
+        assert workers.raised() == workers.expected
+
+
+def test_another_workers_alarm_is_cleared_here(workers):
+    workers.step("push", 0, [(0, 1, 15.0)])
+    workers.step("push", 1, [(0, 2, 5.0)])
+    workers.step("push", 0, [(0, 3, 15.0)])
+    assert workers.raised() == workers.expected
+    assert len(workers.expected) == 3
+
+
+def test_a_commit_that_fails_raises_nothing_and_is_forgotten(workers, monkeypatch):
+    """The events go with the readings; and what was learned in the commit isn't believed afterwards."""
+    workers.step("push", 0, [(0, 1, 5.0)])
+    store = workers.stores[0]
+    with monkeypatch.context() as broken:
+        broken.setattr(store.journal, "_insert", lambda *_: 1 / 0)
+        append = Append(
+            workers.org_id, store.catalog.changed(-1)[0], Single(workers.series[0], 9 * MINUTE, 15.0)
+        )
+        with pytest.raises(ZeroDivisionError):
+            store.commit([append])
+    assert workers.raised() == []
+    workers.step("push", 0, [(0, 2, 15.0)])
+    assert workers.raised() == workers.expected == [{(workers.series[0], ABOVE_MAX, 0)}]
