@@ -1,22 +1,31 @@
-"""A store and a plain dict that is told the same things; used by the tests of compaction and maintenance."""
+"""A store and a plain dict that is told the same things, and a machine that tells them anything.
+
+Neither knows a backend: see ``place.py``.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-import shutil
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from meterite.model.columns import Batch
 from meterite.model.metric import ConflictPolicy, Metric, MetricSpec
 from meterite.storage.interface import Append
-from meterite.storage.state import everything
-from meterite.storage.store import SqliteStore
+from storage.place import DAY, EVERYTHING, YEAR_2030, batch_of, version_of
 
-YEAR_2030 = 1_893_456_000_000_000
-DAY = 86_400_000_000
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from meterite.storage.interface import Store
+    from storage.place import Place
+
 HOSTS = ((), (("host", "a"),), (("host", "b"),))
 
 
@@ -52,21 +61,19 @@ class Known:
 
 
 class Pair:
-    """The store on a file, and the dict."""
+    """The store at a place, and the dict."""
 
-    def __init__(self, path, template=None):
-        self.path = path
-        if template is not None:
-            shutil.copy(template, path)
+    def __init__(self, place: Place):
+        self.place = place
         self.ticks = itertools.count(YEAR_2030, 1_000_000)
-        self.others: list[SqliteStore] = []
+        self.others: list[Store] = []
         self.store = self.opened()
         self.recorded = set()
         self.org_ids = {name: self.store.catalog.org_id(name) for name in ("here", "there")}
         self.known: dict[tuple[str, str], Known] = {}
 
-    def opened(self) -> SqliteStore:
-        store = SqliteStore(self.path, clock=lambda: next(self.ticks))
+    def opened(self) -> Store:
+        store = self.place.store(lambda: next(self.ticks))
         store.open()
         return store
 
@@ -97,21 +104,17 @@ class Pair:
     def push(self, rows: list[tuple[str, str, int, int, float]]) -> None:
         """One commit of (org, code, number of the series, at, value)."""
         appends = []
+        version = version_of(self.store)
         for org, mine in itertools.groupby(sorted(rows, key=lambda r: r[0]), key=lambda r: r[0]):
-            ids, at_us, values = [], [], []
+            resolved = []
             for _, code, number, at, value in mine:
                 known = self.known[org, code]
                 key = known.series[number], at
                 old = known.readings.get(key)
                 policy = known.metric.spec.on_conflict
                 known.readings[key] = value if old is None else combined(policy, old, value)
-                ids.append(key[0])
-                at_us.append(at)
-                values.append(value)
-            series, index = np.unique(np.array(ids, np.int64), return_inverse=True)
-            batch = Batch(series, index.astype(np.uint32), np.array(at_us, np.int64), np.array(values))
-            version, _ = self.store.catalog.changed(0)
-            appends.append(Append(self.org_ids[org], version, batch))
+                resolved.append((*key, value))
+            appends.append(Append(self.org_ids[org], version, batch_of(resolved)))
         self.store.commit(appends)
         for append in appends:
             assert append.error is None
@@ -135,9 +138,8 @@ class Pair:
             mine = [known for (name, _), known in self.known.items() if name == org]
             for known in mine:
                 expected |= known.readings
-            view = self.store.view(org_id)
-            try:
-                chunks = list(view.scan(everything()))
+            with closing(self.store.view(org_id)) as view:
+                chunks = list(view.scan(EVERYTHING))
                 found = [
                     ((s, t), v)
                     for c in chunks
@@ -145,11 +147,128 @@ class Pair:
                 ]
                 seqs = np.concatenate([c.seq for c in chunks]) if chunks else np.empty(0, np.int64)
                 recorded = view.recorded_at(seqs) if len(seqs) else seqs
-            finally:
-                view.close()
             assert repr(found) == repr(sorted(expected.items()))
             assert set(recorded.tolist()) <= self.recorded
             states = self.store.states(org_id, np.array([k.metric.id for k in mine], np.int64))
             for known, state in zip(mine, states, strict=True):
                 points = [(p.at_us, p.value) for p in (state.current, state.last) if p is not None]
                 assert repr(points) == repr(known.newest()), known.metric.code
+
+
+def filled(place: Place) -> Pair:
+    """Two orgs, five metrics, four months, some erased; nothing compacted."""
+    pair = Pair(place)
+    for org in ("here", "there"):
+        for policy in ConflictPolicy:
+            pair.create(org, policy)
+    rng = np.random.default_rng(3)
+    codes = [policy.value for policy in ConflictPolicy]
+    for _ in range(30):
+        pair.push(
+            [
+                (
+                    ("here", "there")[rng.integers(2)],
+                    codes[rng.integers(5)],
+                    int(rng.integers(3)),
+                    YEAR_2030 - int(rng.integers(100)) * DAY,
+                    float(np.round(rng.normal(20, 5), 2)),
+                )
+                for _ in range(20)
+            ]
+        )
+    pair.erase("here", "sum", YEAR_2030 - 30 * DAY, YEAR_2030, None)
+    pair.erase("there", "min", YEAR_2030 - 60 * DAY, YEAR_2030, 1)
+    pair.check()
+    return pair
+
+
+CODES = [policy.value for policy in ConflictPolicy]
+orgs = st.sampled_from(["here", "there"])
+codes = st.sampled_from(CODES)
+numbers = st.integers(0, len(HOSTS) - 1)
+MONTHS = (-800 * DAY * 30, YEAR_2030 - 70 * DAY, YEAR_2030 + 3 * DAY)
+times = st.builds(lambda base, n: base + n * 1000, st.sampled_from(MONTHS), st.integers(0, 2))
+values = st.sampled_from([0.1, 0.7, 1e16, -3.3, 1.7e308, math.nan, math.inf])
+rows = st.tuples(orgs, codes, numbers, times, values)
+ways = st.runner().flatmap(lambda machine: st.sampled_from(machine.pair.place.ways))
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
+    """Any sequence of writes, deletes, restarts and steps of compaction leaves what a dict would hold.
+
+    A backend may add rules.
+    """
+
+    def __init__(self, new_place: Callable[[], AbstractContextManager[Place]]):
+        super().__init__()
+        self.stack = ExitStack()
+        self.pair = Pair(self.stack.enter_context(new_place()))
+        for org in ("here", "there"):
+            for policy in ConflictPolicy:
+                self.pair.create(org, policy)
+        self.compactions = {}
+
+    def compaction(self, way):
+        if way not in self.compactions:
+            self.compactions[way] = self.pair.place.compaction(self.pair.store, way)
+        return self.compactions[way]
+
+    def drop_compactions(self):
+        for compaction in self.compactions.values():
+            compaction.close()
+        self.compactions = {}
+
+    @rule(rows=st.lists(rows, min_size=1, max_size=8))
+    def push(self, rows):
+        self.pair.push(rows)
+
+    @rule(
+        code=st.sampled_from([*CODES, "sum", "sum"]),
+        commits=st.lists(st.lists(st.tuples(times, values), min_size=1, max_size=4), min_size=1, max_size=3),
+    )
+    def pile(self, code, commits):
+        """Many readings of one series, many of them at one time."""
+        for readings in commits:
+            self.pair.push([("here", code, 0, at, value) for at, value in readings])
+
+    @rule(
+        org=orgs, code=codes, at=times, span=st.sampled_from([0, 2000, DAY * 40]), number=st.none() | numbers
+    )
+    def erase(self, org, code, at, span, number):
+        self.pair.erase(org, code, at, at + span, number)
+
+    @rule(org=orgs, code=codes)
+    def delete(self, org, code):
+        self.pair.delete(org, code)
+
+    @rule(way=ways, steps=st.integers(1, 6))
+    def compact(self, way, steps):
+        for _ in range(steps):
+            self.compaction(way).run_once()
+
+    @rule(way=ways)
+    def compact_to_the_end(self, way):
+        assert any(not self.compaction(way).run_once() for _ in range(1000))
+
+    @rule()
+    def restart(self):
+        self.drop_compactions()
+        self.pair.restart()
+
+    @rule()
+    def forget(self):
+        """Another worker, one that has everything yet to read."""
+        self.drop_compactions()
+        self.pair.switch()
+
+    @invariant()
+    def holds(self):
+        self.pair.check()
+
+    def teardown(self):
+        with self.stack:
+            self.pair.check()
+            faults = self.pair.place.faults()
+            assert not faults, faults
+            self.drop_compactions()
+            self.pair.close()

@@ -9,19 +9,18 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from meterite.model.columns import Batch
-from meterite.model.errors import DamagedError
 from meterite.model.metric import ConflictPolicy
 from meterite.storage import journal_sort, run_writer
 from meterite.storage.compaction import Compactor
 from meterite.storage.interface import Append
 from meterite.storage.maintenance import compact, verify
-from meterite.storage.state import everything
-from meterite.storage.store import SqliteStore
 from meterite.storage.windows import window_of, window_starts
 from meterite.storage.work import EVERYTHING, Limits
 from storage import independent_reader
-from storage.machine import DAY, YEAR_2030, Pair
+from storage.machine import Pair, filled
+from storage.place import DAY, YEAR_2030, batch_of, read_around_damage, version_of
+from storage.place import EVERYTHING as WHOLE
+from storage.sqlite_place import sqlite_place
 
 
 @pytest.fixture(autouse=True)
@@ -32,30 +31,15 @@ def _small_row_groups(monkeypatch):
 
 
 @pytest.fixture
-def pair(tmp_path):
+def place():
+    with sqlite_place() as place:
+        yield place
+
+
+@pytest.fixture
+def pair(place):
     """Two orgs, five metrics, four months, some erased: in the journal."""
-    pair = Pair(tmp_path / "m.db")
-    for org in ("here", "there"):
-        for policy in ConflictPolicy:
-            pair.create(org, policy)
-    rng = np.random.default_rng(3)
-    codes = [policy.value for policy in ConflictPolicy]
-    for _ in range(30):
-        pair.push(
-            [
-                (
-                    ("here", "there")[rng.integers(2)],
-                    codes[rng.integers(5)],
-                    int(rng.integers(3)),
-                    YEAR_2030 - int(rng.integers(100)) * DAY,
-                    float(np.round(rng.normal(20, 5), 2)),
-                )
-                for _ in range(20)
-            ]
-        )
-    pair.erase("here", "sum", YEAR_2030 - 30 * DAY, YEAR_2030, None)
-    pair.erase("there", "min", YEAR_2030 - 60 * DAY, YEAR_2030, 1)
-    pair.check()
+    pair = filled(place)
     yield pair
     pair.close()
 
@@ -67,28 +51,19 @@ def finish(store, limits=EVERYTHING):
     return compactor.done
 
 
-def url(pair):
-    return f"sqlite:///{pair.path}"
-
-
 def change(pair, *statements):
     """Somebody else has the file in hands."""
     pair.store.close()
-    with closing(sqlite3.connect(pair.path)) as conn:
+    with closing(sqlite3.connect(pair.place.path)) as conn:
         for statement in statements:
             conn.execute(*statement) if isinstance(statement, tuple) else conn.execute(statement)
         conn.commit()
     pair.store = pair.opened()
 
 
-def flip_byte(pair, table, row_id, place=-3):
+def flip_byte(pair, table, row_id, byte=-3):
     pair.store.close()
-    with closing(sqlite3.connect(pair.path)) as conn:
-        (data,) = conn.execute(f"SELECT data FROM {table} WHERE id = ?", (row_id,)).fetchone()
-        changed = bytearray(data)
-        changed[place] ^= 0x10
-        conn.execute(f"UPDATE {table} SET data = ? WHERE id = ?", (bytes(changed), row_id))
-        conn.commit()
+    pair.place.flip_byte(table, row_id, byte)
     pair.store = pair.opened()
 
 
@@ -98,16 +73,8 @@ def rows(pair, query):
 
 
 def read_all(pair, org):
-    """Readings of an org, and the sentences about gaps, as a reader sees them who tries again after a new damage."""
-    for _ in range(20):
-        view = pair.store.view(pair.org_ids[org])
-        try:
-            return sum(map(len, view.scan(everything()))), view.gaps(everything())
-        except DamagedError:
-            continue
-        finally:
-            view.close()
-    raise AssertionError
+    found, gaps = read_around_damage(pair.store, pair.org_ids[org])
+    return len(found), gaps
 
 
 def by_labels(pair, org):
@@ -129,7 +96,7 @@ def test_a_reader_that_knows_the_documents_alone_reads_the_same_before_and_after
         if step == "last tier":
             finish(pair.store)
         for org in ("here", "there"):
-            assert independent_reader.read_database(pair.path, org) == by_labels(pair, org), step
+            assert independent_reader.read_database(pair.place.path, org) == by_labels(pair, org), step
         pair.check()
 
 
@@ -137,7 +104,7 @@ def test_compact_leaves_one_run_a_month_and_nothing_else(pair):
     """One live run an org and month, no journal, no tombstones, no free pages, no log; verify agrees."""
     lines = []
     pair.store.close()
-    compact(url(pair), lines.append)
+    compact(pair.place.url, lines.append)
     pair.store = pair.opened()
     assert lines
     pair.check()
@@ -146,17 +113,17 @@ def test_compact_leaves_one_run_a_month_and_nothing_else(pair):
         assert not rows(pair, f"SELECT * FROM {table}")
     assert rows(pair, "PRAGMA freelist_count") == [(0,)]
     assert not pair.store.database.wal_bytes()
-    report = verify(url(pair))
+    report = verify(pair.place.url)
     assert report.ok, report.lines
 
 
 def test_compact_beside_an_open_stream_leaves_what_it_reads(pair):
     """The rows of a snapshot stay until it is closed, and go then."""
     view = pair.store.view(pair.org_ids["here"])
-    before = repr([c.values.tolist() for c in view.scan(everything())])
+    before = repr([c.values.tolist() for c in view.scan(WHOLE)])
     finish(pair.store)
     assert rows(pair, "SELECT count(*) FROM flip") == [(2,)]
-    assert repr([c.values.tolist() for c in view.scan(everything())]) == before
+    assert repr([c.values.tolist() for c in view.scan(WHOLE)]) == before
     view.close()
     finish(pair.store)
     assert rows(pair, "SELECT count(*) FROM flip") == [(0,)]
@@ -175,22 +142,14 @@ def test_one_process_at_a_time(pair):
     two.close()
 
 
-def test_a_compactor_that_is_stopped_does_nothing(pair):
-    compactor = Compactor(pair.store, EVERYTHING)
-    compactor.stop()
-    assert not compactor.run_once()
-    compactor.close()
-    pair.check()
-
-
-@pytest.mark.parametrize("place", [2, 9, 60, -3])
-def test_a_flipped_byte_in_a_segment(pair, place):
+@pytest.mark.parametrize("byte", [2, 9, 60, -3])
+def test_a_flipped_byte_in_a_segment(pair, byte):
     """Verify names the segment; the rest goes on answering, with a sentence about the gap, and compacting."""
     finish(pair.store)
     ((segment, org_id),) = rows(pair, "SELECT id, org FROM segment ORDER BY id LIMIT 1")
     ((kept,),) = rows(pair, f"SELECT sum(count) FROM run WHERE org = {org_id}")
-    flip_byte(pair, "segment", segment, place)
-    report = verify(url(pair))
+    flip_byte(pair, "segment", segment, byte)
+    report = verify(pair.place.url)
     assert not report.ok
     assert f"segment {segment}" in report.lines[0]
     org = next(name for name, number in pair.org_ids.items() if number == org_id)
@@ -201,7 +160,7 @@ def test_a_flipped_byte_in_a_segment(pair, place):
     assert read_all(pair, other)[1] == []
     pair.push([("here", "last", 0, YEAR_2030, 1.0), ("there", "last", 0, YEAR_2030, 1.0)])
     finish(pair.store)
-    assert not verify(url(pair)).ok
+    assert not verify(pair.place.url).ok
     assert read_all(pair, org)[0] in {count, count + 1}
 
 
@@ -210,7 +169,7 @@ def test_a_missing_segment(pair):
     finish(pair.store)
     ((segment, org_id),) = rows(pair, "SELECT id, org FROM segment ORDER BY id DESC LIMIT 1")
     change(pair, f"DELETE FROM segment WHERE id = {segment}")
-    lines = "\n".join(verify(url(pair)).lines)
+    lines = "\n".join(verify(pair.place.url).lines)
     assert f"segment {segment} is missing." in lines
     org = next(name for name, number in pair.org_ids.items() if number == org_id)
     assert len(read_all(pair, org)[1]) == 1
@@ -223,7 +182,7 @@ def test_what_can_be_read_from_the_readings_is_no_loss(pair, damaged):
     """
     finish(pair.store, Limits(journal_rows=1, quiet_s=10_000))
     change(pair, damaged)
-    assert not verify(url(pair)).ok
+    assert not verify(pair.place.url).ok
     pair.check()
     pair.push([("here", "sum", 0, YEAR_2030, 1.0), ("there", "first", 0, YEAR_2030, 1.0)])
     pair.restart()
@@ -237,12 +196,12 @@ def test_a_damaged_journal_row_stays_and_the_rest_is_compacted(pair):
     """Its gap is told for as long as it lies there, which is for ever; its month isn't merged."""
     ((row_id, org_id),) = rows(pair, "SELECT id, org FROM journal ORDER BY id LIMIT 1 OFFSET 7")
     flip_byte(pair, "journal", row_id)
-    assert f"journal row {row_id}" in verify(url(pair)).lines[0]
+    assert f"journal row {row_id}" in verify(pair.place.url).lines[0]
     finish(pair.store)
     assert rows(pair, "SELECT id FROM journal") == [(row_id,)]
     org = next(name for name, number in pair.org_ids.items() if number == org_id)
     assert len(read_all(pair, org)[1]) == 1
-    assert not verify(url(pair)).ok
+    assert not verify(pair.place.url).ok
 
 
 @pytest.mark.parametrize(
@@ -264,9 +223,9 @@ def test_a_damaged_journal_row_stays_and_the_rest_is_compacted(pair):
 def test_what_verify_sees(pair, statement, words):
     """Each table against the others."""
     finish(pair.store)
-    assert verify(url(pair)).ok
+    assert verify(pair.place.url).ok
     change(pair, statement)
-    report = verify(url(pair))
+    report = verify(pair.place.url)
     assert not report.ok
     assert words in "\n".join(report.lines)
 
@@ -275,9 +234,9 @@ def test_verify_of_a_journal(pair):
     """A row that was compacted and that nobody will remove; one whose org is gone."""
     ((row,),) = rows(pair, "SELECT max(id) FROM journal WHERE org = 1")
     change(pair, "UPDATE org SET compacted_seq = 10 WHERE id = 1")
-    assert "is an orphan" in "\n".join(verify(url(pair)).lines)
+    assert "is an orphan" in "\n".join(verify(pair.place.url).lines)
     change(pair, "UPDATE org SET compacted_seq = 0", f"UPDATE journal SET org = 9 WHERE id = {row}")
-    assert "belongs to org 9" in "\n".join(verify(url(pair)).lines)
+    assert "belongs to org 9" in "\n".join(verify(pair.place.url).lines)
 
 
 def test_verify_of_what_is_no_database(tmp_path):
@@ -299,22 +258,16 @@ def test_windows_are_months():
 
 
 def push_columns(pair, code, at_us, values):
-    known = pair.known["here", code]
-    batch = Batch(
-        np.array(known.series[:1], np.int64),
-        np.zeros(len(at_us), np.uint32),
-        np.asarray(at_us),
-        np.asarray(values),
-    )
-    version, _ = pair.store.catalog.changed(0)
-    append = Append(pair.org_ids["here"], version, batch)
+    series = pair.known["here", code].series[0]
+    batch = batch_of([(series, at, value) for at, value in zip(at_us.tolist(), values.tolist(), strict=True)])
+    append = Append(pair.org_ids["here"], version_of(pair.store), batch)
     pair.store.commit([append])
     assert append.error is None
 
 
-def test_runs_of_one_size_become_one_and_closed_months_end_as_one(tmp_path):
+def test_runs_of_one_size_become_one_and_closed_months_end_as_one(place):
     """Eight runs of a class are merged; once a month is over and quiet, what is beside the largest joins it."""
-    pair = Pair(tmp_path / "m.db")
+    pair = Pair(place)
     pair.create("here", ConflictPolicy.LAST)
     limits = Limits(journal_readings=1, quiet_s=3600, look_s=0)
     for n in range(9):
@@ -339,9 +292,9 @@ def test_runs_of_one_size_become_one_and_closed_months_end_as_one(tmp_path):
     pair.store.close()
 
 
-def test_merges_go_on_where_the_journal_is_always_due(tmp_path):
+def test_merges_go_on_where_the_journal_is_always_due(place):
     """Whatever comes in between two steps: the runs of a month stay few."""
-    pair = Pair(tmp_path / "m.db")
+    pair = Pair(place)
     pair.create("here", ConflictPolicy.LAST)
     compactor = Compactor(pair.store, Limits(journal_rows=1))
     for n in range(100):
@@ -353,9 +306,9 @@ def test_merges_go_on_where_the_journal_is_always_due(tmp_path):
     pair.close()
 
 
-def test_a_sum_of_sums_is_never_taken(tmp_path):
+def test_a_sum_of_sums_is_never_taken(place):
     """Equal keys are added up in the order of their commits, whatever was compacted with what."""
-    pair = Pair(tmp_path / "m.db")
+    pair = Pair(place)
     pair.create("here", ConflictPolicy.SUM)
     for n, values in enumerate(([1e16], [1.0, 1.0], [1.0, -1e16], [0.1, 0.2])):
         pair.push([("here", "sum", 0, YEAR_2030, value) for value in values])
@@ -367,9 +320,9 @@ def test_a_sum_of_sums_is_never_taken(tmp_path):
     pair.store.close()
 
 
-def test_a_merge_beside_a_larger_run_adds_nothing_up(tmp_path):
+def test_a_merge_beside_a_larger_run_adds_nothing_up(place):
     """Two small runs become one while an older, larger one of the month stays: its sums come first."""
-    pair = Pair(tmp_path / "m.db")
+    pair = Pair(place)
     pair.create("here", ConflictPolicy.SUM)
     limits = Limits(journal_readings=1, fan_in=2, look_s=0, quiet_s=1e6)
     pair.push([("here", "sum", 0, YEAR_2030 + n, 1e16) for n in range(100)])
@@ -398,7 +351,7 @@ def test_a_deleted_metric_leaves_nothing_but_its_row(pair):
     assert not rows(pair, "SELECT 1 FROM tombstone")
     assert not rows(pair, f"SELECT 1 FROM series WHERE metric = {metric.id}")
     assert len(rows(pair, f"SELECT 1 FROM metric WHERE id = {metric.id}")) == 1
-    with closing(sqlite3.connect(pair.path)) as conn:
+    with closing(sqlite3.connect(pair.place.path)) as conn:
         left = independent_reader._runs(conn, pair.org_ids["here"])
     assert not [r for r in left if first <= r.series <= last]
 
@@ -413,18 +366,4 @@ def test_a_crash_leaves_rows_that_are_swept(pair):
         conn.exec_driver_sql("INSERT INTO segment SELECT id << 20, 1, x'00' FROM run")
     finish(pair.store)
     assert not rows(pair, "SELECT 1 FROM run WHERE live_at IS NULL")
-    assert verify(url(pair)).ok
-
-
-def test_another_process_learns_of_a_flip(pair):
-    """A store that held journal and states in memory reads the same after another one compacted and swept."""
-    other = SqliteStore(pair.path)
-    other.open()
-    before = [other.states(n, np.arange(1, 12)) for n in pair.org_ids.values()]
-    finish(pair.store)
-    pair.push([("here", "last", 0, YEAR_2030 + DAY, 7.0)])
-    mine, pair.store = pair.store, other
-    pair.check()
-    assert [other.states(n, np.arange(1, 12)) for n in pair.org_ids.values()] != before
-    pair.store = mine
-    other.close()
+    assert verify(pair.place.url).ok

@@ -1,0 +1,212 @@
+"""The part of a store's tests that is about metrics and series; ``store.py`` has the fixtures."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
+import pytest
+
+from meterite.model.columns import Single
+from meterite.model.errors import ConflictError, NotFoundError
+from meterite.model.metric import ConflictPolicy, Metric, MetricSpec, MetricState, Notify, Point
+from meterite.storage.interface import Append
+
+AT = 1_700_000_000_000_000
+SPEC = MetricSpec(
+    code="spec/ü",
+    name="Every field",
+    min_reading=-1.5,
+    max_reading=2.5,
+    truncate_reading_to="hour",
+    unit="°C",
+    description="said",
+    timezone="Europe/Berlin",
+    on_conflict=ConflictPolicy.SUM,
+    notify=Notify.EVERY,
+    hysteresis=0.25,
+    outside_for="5m",
+    expected_every="1h",
+    mute_until_us=AT,
+)
+PLAIN = MetricSpec(code="plain", name="Plain")
+
+
+def push(store, org, metric):
+    append = Append(
+        store.catalog.org_id(org), store.catalog.changed(0)[0], Single(metric.series_first, AT, 1.0)
+    )
+    store.commit([append])
+    assert append.error is None
+
+
+class CatalogTests:
+    """Tests of ``Catalog``."""
+
+    def test_orgs_have_numbers(self, store, start):
+        """Made once, whoever asks; no two have one."""
+        names = ["here", "there", "ö" * 50]
+        ids = [store.catalog.org_id(name) for name in names]
+        assert len(set(ids)) == 3
+        assert [start().catalog.org_id(name) for name in names] == ids
+        store.close()
+        assert [start().catalog.org_id(name) for name in names] == ids
+
+    def test_a_metric_is_what_it_was_made(self, store, start):
+        """Every field, by every worker and after a restart."""
+        assert all(getattr(SPEC, field.name) != field.default for field in fields(SPEC))
+        made = store.catalog.create("here", SPEC)
+        assert made == Metric(id=made.id, org="here", spec=SPEC)
+        assert store.catalog.metric("here", SPEC.code) == made
+        assert start().catalog.metric("here", SPEC.code) == made
+        store.close()
+        assert start().catalog.metric("here", SPEC.code) == made
+
+    def test_a_code_is_taken_once_an_org(self, store):
+        """ConflictError; another org's metric of that code is another one."""
+        first = store.catalog.create("here", PLAIN)
+        with pytest.raises(ConflictError) as caught:
+            store.catalog.create("here", MetricSpec(code="plain", name="Second"))
+        assert caught.value.code == "metric-exists"
+        second = store.catalog.create("there", PLAIN)
+        assert second.id != first.id
+        assert store.catalog.metric("here", "plain") == first
+
+    def test_pages_hold_the_orgs_own_by_id(self, store):
+        """As many as asked for; those that were deleted are gone, those inactive aren't."""
+        made = [store.catalog.create("here", MetricSpec(code=f"m{n}", name="")) for n in (3, 1, 2)]
+        store.catalog.create("there", PLAIN)
+        assert store.catalog.page("here", 10) == sorted(made, key=lambda m: m.id)
+        assert store.catalog.page("here", 2) == made[:2]
+        assert store.catalog.page("nobody", 10) == []
+        inactive = store.catalog.set_active("here", "m1", active=False)
+        assert store.catalog.page("here", 10) == [made[0], inactive, made[2]]
+        store.catalog.delete("here", "m1")
+        assert store.catalog.page("here", 10) == [made[0], made[2]]
+
+    def test_what_is_not_there(self, store):
+        """Unknown, another org's, or deleted: all the same."""
+        store.catalog.create("there", PLAIN)
+        store.catalog.create("here", MetricSpec(code="gone", name=""))
+        store.catalog.set_active("here", "gone", active=False)
+        store.catalog.delete("here", "gone")
+        for code in ("unknown", "plain", "gone"):
+            assert store.catalog.metric("here", code) is None
+            for change in (
+                lambda code=code: store.catalog.update("here", code, {"name": "x"}),
+                lambda code=code: store.catalog.set_active("here", code, active=False),
+                lambda code=code: store.catalog.delete("here", code),
+            ):
+                with pytest.raises(NotFoundError) as caught:
+                    change()
+                assert caught.value.code == "metric-not-found"
+        assert store.catalog.metric("there", "plain").spec == PLAIN
+
+    def test_updating(self, store, start):
+        """The fields named, None too, and no others; all workers see it."""
+        made = store.catalog.create("here", SPEC)
+        changed = store.catalog.update("here", SPEC.code, {"name": "New", "unit": None, "max_reading": 9.0})
+        assert (changed.id, changed.spec.name, changed.spec.unit, changed.spec.max_reading) == (
+            made.id, "New", None, 9.0,
+        )  # fmt: skip
+        assert changed.spec.description == SPEC.description
+        assert start().catalog.metric("here", SPEC.code) == changed
+
+    def test_a_policy_is_fixed_by_the_first_reading(self, store):
+        """Until then it may change; afterwards it may be said again, and refused is all of the update."""
+        metric = store.catalog.create("here", PLAIN)
+        changed = store.catalog.update("here", "plain", {"on_conflict": ConflictPolicy.MAX})
+        assert changed.spec.on_conflict is ConflictPolicy.MAX
+        push(store, "here", metric)
+        with pytest.raises(ConflictError) as caught:
+            store.catalog.update("here", "plain", {"name": "x", "on_conflict": ConflictPolicy.SUM})
+        assert caught.value.code == "policy-fixed"
+        assert store.catalog.metric("here", "plain") == changed
+        store.catalog.update("here", "plain", {"name": "New", "on_conflict": ConflictPolicy.MAX})
+        assert store.catalog.metric("here", "plain").spec.name == "New"
+
+    def test_activating(self, store, start):
+        """There and back; ConflictError where it is so already."""
+        made = store.catalog.create("here", PLAIN)
+        assert made.active
+        for active in (False, True):
+            changed = store.catalog.set_active("here", "plain", active=active)
+            assert changed == made.with_active(active) == start().catalog.metric("here", "plain")
+            with pytest.raises(ConflictError) as caught:
+                store.catalog.set_active("here", "plain", active=active)
+            assert caught.value.code == ("metric-active" if active else "metric-inactive")
+
+    def test_deleting(self, store):
+        """Only what isn't active; the answer is the metric and its last state; its id is never used again."""
+        metric = store.catalog.create("here", PLAIN)
+        with pytest.raises(ConflictError) as caught:
+            store.catalog.delete("here", "plain")
+        assert caught.value.code == "metric-active"
+        push(store, "here", metric)
+        store.catalog.set_active("here", "plain", active=False)
+        assert store.catalog.delete("here", "plain") == (
+            metric.with_active(False),
+            MetricState(Point(AT, 1.0)),
+        )
+        again = store.catalog.create("here", PLAIN)
+        assert again.id > metric.id
+        store.catalog.set_active("here", "plain", active=False)
+        _, state = store.catalog.delete("here", "plain")
+        assert state in {None, MetricState()}
+        assert store.catalog.create("there", PLAIN).id > again.id
+
+    def test_what_changed_since(self, store, start):
+        """Each metric that was changed or deleted after a version, whoever did so; nothing for what was made."""
+        here, there = store.catalog.org_id("here"), store.catalog.org_id("there")
+        other = start()
+        version, _ = store.catalog.changed(0)
+        for org, code in (("here", "a"), ("here", "b"), ("here", "c"), ("there", "a")):
+            other.catalog.create(org, MetricSpec(code=code, name=code))
+        assert store.catalog.changed(version) == (version, [])
+        other.catalog.update("here", "a", {"name": "x"})
+        other.catalog.set_active("here", "b", active=False)
+        between, changed = store.catalog.changed(version)
+        assert between > version
+        assert sorted(changed) == [(here, "a"), (here, "b")]
+        other.catalog.delete("here", "b")
+        other.catalog.set_active("there", "a", active=False)
+        latest, changed = store.catalog.changed(between)
+        assert latest > between
+        assert sorted(changed) == sorted([(here, "b"), (there, "a")])
+        assert sorted(store.catalog.changed(version)[1]) == sorted([(here, "a"), (here, "b"), (there, "a")])
+        assert store.catalog.changed(latest) == (latest, [])
+
+    def test_series_are_made_once(self, store, start):
+        """Ids within the metric's, by whichever worker; that without labels is the first; labels come back."""
+        metric = store.catalog.create("here", PLAIN)
+        here = store.catalog.org_id("here")
+        labels = [(), (("host", "a"),), (("host", "ä"), ("room", "1,2=\"'")), (("host", "a"),)]
+        ids = store.catalog.series(here, metric, labels)
+        assert ids[0] == metric.series_first
+        assert ids[1] == ids[3]
+        assert len(set(ids)) == 3
+        assert all(metric.series_first <= id_ <= metric.series_last for id_ in ids)
+        assert store.catalog.series(here, metric, labels[::-1]) == ids[::-1]
+        assert start().catalog.series(here, metric, labels) == ids
+        assert start().catalog.labels(ids) == dict(zip(ids, labels, strict=True))
+        assert store.catalog.series(here, metric, []) == []
+        assert store.catalog.labels([]) == {}
+
+    def test_series_belong_to_their_metric(self, store):
+        """The same labels of another metric are another series; many at a time are no matter."""
+        metrics = [store.catalog.create(org, PLAIN) for org in ("here", "there")]
+        labels = [(("n", str(n)),) for n in range(1200)]
+        ids = [store.catalog.series(store.catalog.org_id(metric.org), metric, labels) for metric in metrics]
+        assert len({*ids[0], *ids[1]}) == 2400
+        assert store.catalog.labels(ids[1]) == dict(zip(ids[1], labels, strict=True))
+
+    def test_workers_that_make_series_at_once(self, store, start):
+        """All get the same ids."""
+        metric = store.catalog.create("here", PLAIN)
+        here = store.catalog.org_id("here")
+        stores = [store, start()]
+        labels = [(("n", str(n)),) for n in range(20)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda n: stores[n % 2].catalog.series(here, metric, labels), range(8)))
+        assert all(ids == found[0] for ids in found)
+        assert len(set(found[0])) == 20
