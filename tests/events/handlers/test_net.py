@@ -191,23 +191,23 @@ class TestTls:
         return trustme.CA()
 
     @pytest.fixture
-    def ca_file(self, authority, tmp_path):
-        path = tmp_path / "ca.pem"
-        authority.cert_pem.write_to_path(path)
-        return path
+    def trust(self, authority):
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        return context
 
     def context(self, authority, *hosts):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(*hosts).configure_cert(context)
         return context
 
-    def test_the_name_goes_into_tls_and_host_the_address_is_pinned(self, authority, ca_file):
+    def test_the_name_goes_into_tls_and_host_the_address_is_pinned(self, authority, trust):
         async def scenario():
             lookup, asked = names(["127.0.0.1"])
             tls = self.context(authority, "receiver.test")
             async with (
                 receiving(tls=tls) as receiver,
-                calling(lookup=lookup, ca_file=ca_file) as caller,
+                calling(lookup=lookup, tls=trust) as caller,
             ):
                 await post(caller, f"https://receiver.test:{receiver.port}/")
                 assert receiver.names == ["receiver.test"]
@@ -216,11 +216,11 @@ class TestTls:
 
         run(scenario)
 
-    def test_a_certificate_of_another_name_is_not_taken(self, authority, ca_file):
+    def test_a_certificate_of_another_name_is_not_taken(self, authority, trust):
         async def scenario():
             lookup, _ = names(["127.0.0.1"])
             tls = self.context(authority, "other.test")
-            async with receiving(tls=tls) as receiver, calling(lookup=lookup, ca_file=ca_file) as caller:
+            async with receiving(tls=tls) as receiver, calling(lookup=lookup, tls=trust) as caller:
                 with pytest.raises(Retry, match="certificate"):
                     await post(caller, f"https://receiver.test:{receiver.port}/")
                 assert receiver.requests == []
@@ -236,9 +236,9 @@ class TestTls:
 
         run(scenario)
 
-    def test_plain_http_where_tls_is_expected(self, ca_file):
+    def test_plain_http_where_tls_is_expected(self, trust):
         async def scenario():
-            async with receiving(OK) as receiver, calling(ca_file=ca_file) as caller:
+            async with receiving(OK) as receiver, calling(tls=trust) as caller:
                 with pytest.raises(Retry):
                     await post(caller, f"https://localhost:{receiver.port}/", timeout_s=0.3)
 

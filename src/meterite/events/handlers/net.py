@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -31,8 +30,8 @@ from meterite.events.handlers.addresses import Reach, reach
 from meterite.events.handlers.replies import Reply
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
-    from pathlib import Path
 
     from yarl import URL
 
@@ -137,21 +136,21 @@ def _result(name: str, address: str, port: int) -> ResolveResult:
 
 
 class Caller:
-    """Posts to receivers, from one event loop."""
+    """Posts to receivers, from one event loop. Without ``tls`` the system's authorities are trusted."""
 
     def __init__(
         self,
         guard: Guard,
         *,
         connections: int,
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         lookup: Lookup = look_up,
     ) -> None:
         connector = aiohttp.TCPConnector(
             resolver=_Resolver(guard, lookup),
             ttl_dns_cache=DNS_KEPT_S,
             socket_factory=guard.socket,
-            ssl=ssl.create_default_context(cafile=ca_file),
+            ssl=tls or True,
             limit=connections,
             keepalive_timeout=IDLE_S,
         )
