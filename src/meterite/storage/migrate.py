@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
 def upgrade(conn: Connection) -> None:
     """To the newest revision."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = conn
     command.upgrade(config, "head")
