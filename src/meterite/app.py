@@ -21,6 +21,7 @@ from meterite.api.body import BodyLimit, BodyLimits
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
 from meterite.api.errors import Failures, Problems, install_error_handlers
+from meterite.api.event_schemas import event_schemas
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs
 from meterite.api.paths import MetricPaths
@@ -31,6 +32,8 @@ from meterite.service import Service
 from meterite.settings import load_settings
 from meterite.web import pages
 from meterite.web.routes import install_web
+
+__all__ = ["Meterite", "build_api", "create_app", "event_schemas", "openapi_document"]
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

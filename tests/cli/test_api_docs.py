@@ -54,9 +54,17 @@ def test_everything_in_the_document_is_on_the_page():
     assert "No token needed." in page
 
 
-def test_both_files_are_written_below_the_root(tmp_path):
-    """``write`` makes openapi.json and docs/api.md, the same bytes each time."""
-    api_docs.write(DOCUMENT, tmp_path)
-    before = (tmp_path / "openapi.json").read_bytes(), (tmp_path / "docs" / "api.md").read_bytes()
-    api_docs.write(DOCUMENT, tmp_path)
-    assert before == ((tmp_path / "openapi.json").read_bytes(), (tmp_path / "docs" / "api.md").read_bytes())
+def test_all_files_are_written_below_the_root(tmp_path):
+    """``write`` makes openapi.json, docs/api.md and a file a type of event, the same bytes each time."""
+
+    def written():
+        api_docs.write(DOCUMENT, {"some.type": {"type": "object"}}, tmp_path)
+        return {
+            str(path.relative_to(tmp_path)): path.read_bytes()
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        }
+
+    first = written()
+    assert set(first) == {"openapi.json", "docs/api.md", "docs/events/some.type.json"}
+    assert written() == first

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterite.model.number import number_text, numbers_text
+from meterite.model.number import number_text, numbers_text, plain_number
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,13 @@ def test_any_float_gives_json(values):
     texts = numbers_text(np.array(values, np.float64))
     assert texts == [number_text(value) for value in values] if not any(map(math.isnan, values)) else True
     assert len(json.loads("[" + ",".join(texts) + "]")) == len(values)
+
+
+@given(st.floats())
+def test_a_plain_number_is_written_alike(value):
+    """By whoever encodes it; what JSON lacks is null."""
+    text = number_text(value) if math.isfinite(value) else "null"
+    assert json.dumps(plain_number(np.float64(value))) == json.dumps(json.loads(text))
 
 
 def test_integers_are_written_as_they_are():

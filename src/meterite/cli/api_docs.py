@@ -1,4 +1,4 @@
-"""``docs/api.md`` from the OpenAPI document.
+"""``docs/api.md`` from the OpenAPI document, and ``docs/events/`` from the events' schemas.
 
 Guaranteed: the same document gives the same bytes, and every route, parameter, body, answer and schema in it
 is on the page.
@@ -26,11 +26,13 @@ def dump(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def write(document: dict[str, Any], directory: Path) -> None:
-    """Write both files below the repository's root."""
-    (directory / "docs").mkdir(exist_ok=True)
+def write(document: dict[str, Any], events: dict[str, dict[str, Any]], directory: Path) -> None:
+    """Write all of it below the repository's root: the document, its page, and a file for each type of event."""
+    (directory / "docs" / "events").mkdir(parents=True, exist_ok=True)
     (directory / "openapi.json").write_text(dump(document), encoding="utf-8")
     (directory / "docs" / "api.md").write_text(render(document), encoding="utf-8")
+    for type_, schema in events.items():
+        (directory / "docs" / "events" / f"{type_}.json").write_text(dump(schema), encoding="utf-8")
 
 
 def render(openapi: dict[str, Any]) -> str:

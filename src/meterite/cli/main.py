@@ -79,13 +79,13 @@ def compact() -> None:
 def openapi(
     directory: Annotated[Path, typer.Option(help="The repository's root.", file_okay=False)] = Path(),
 ) -> None:
-    """Write openapi.json and docs/api.md from the program itself."""
+    """Write openapi.json, docs/api.md and docs/events/ from the program itself."""
     from meterite.cli import api_docs
 
     os.environ.setdefault("API_TOKENS", '{"only-to-describe": "nobody"}')  # no .env is made, none is needed
     # By name, as uvicorn does it: the app is the layer above.
-    document: dict[str, Any] = importlib.import_module("meterite.app").openapi_document()
-    api_docs.write(document, directory)
+    app: Any = importlib.import_module("meterite.app")
+    api_docs.write(app.openapi_document(), app.event_schemas(), directory)
 
 
 @cli.command()

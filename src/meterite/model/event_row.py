@@ -6,7 +6,6 @@ says what the metric was called when it was committed. A series keeps its labels
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -16,6 +15,7 @@ import numpy as np
 from meterite.model.event import TYPE_BITS, Event, EventPlace, event_id, event_time
 from meterite.model.limits import LATE, QUIET, TIME_NONE, TRANSITION, AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class EventRow:
         data = {
             "metric": _metric(metric_id, metric),
             "labels": dict(labels),
-            "limits": {"min_reading": number(row["low"]), "max_reading": number(row["high"])},
+            "limits": {"min_reading": plain_number(row["low"]), "max_reading": plain_number(row["high"])},
             "state": AlarmState(row["state"]).name.lower(),
             "since": time_or_none(row["since"]),
             "late": bool(row["flags"] & LATE),
@@ -141,11 +141,6 @@ def subject_of(code: str, labels: Labels) -> str:
     return f"{code}{{{','.join(pairs)}}}"
 
 
-def number(value: float) -> float | None:
-    """As JSON has it: null where there is no limit."""
-    return float(value) if math.isfinite(value) else None
-
-
 def time_or_none(us: int) -> str | None:
     return None if us == TIME_NONE else format_rfc3339(int(us))
 
@@ -159,4 +154,4 @@ def _metric(metric_id: int, metric: MetricName) -> dict[str, Any]:
 
 
 def _reading(row: np.void, name: str) -> dict[str, Any]:
-    return {"reading": float(row[name]), "reading_at": format_rfc3339(int(row[f"{name}_at"]))}
+    return {"reading": plain_number(row[name]), "reading_at": format_rfc3339(int(row[f"{name}_at"]))}

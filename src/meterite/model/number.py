@@ -26,6 +26,13 @@ def number_text(value: float) -> str:
     return msgspec.json.encode(int(value) if whole else value).decode("ascii")
 
 
+def plain_number(value: float) -> int | float | None:
+    """The same for who encodes it himself: a whole one is an int, and what JSON lacks is None."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if abs(value) < _WHOLE_BELOW and value == int(value) else float(value)
+
+
 def numbers_text(values: NDArray[Any]) -> list[str]:
     """:func:`number_text` of each, encoded in one call."""
     if not len(values):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meterite.model.duration import parse_duration
 from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
+from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms
 from meterite.storage.alarms import fold_alarms
@@ -102,6 +103,6 @@ def _data(row: Expected, state: MetricState) -> dict[str, Any]:
     assert state.current is not None
     return {
         "expected_every": row[2],
-        "current_reading": state.current.value,
+        "current_reading": plain_number(state.current.value),
         "current_reading_at": format_rfc3339(state.current.at_us),
     }

@@ -20,6 +20,7 @@ from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
 from meterite.model.limits import TRANSITION, Alarm, Rule, interesting, judge
 from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms
 from meterite.storage.alarms import apply_documents, fold_alarms
@@ -287,7 +288,7 @@ class OrgWatch:
             if newer.any():
                 first = rows[newer][0]
                 data = {
-                    "reading": float(batch.values[first]),
+                    "reading": plain_number(float(batch.values[first])),
                     "reading_at": format_rfc3339(int(batch.at_us[first])),
                 }
                 found.append(Document(EventType.RESUMED, metric_id, data))
