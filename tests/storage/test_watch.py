@@ -24,17 +24,21 @@ from meterite.storage.work import EVERYTHING
 
 MINUTE = 60_000_000
 LABELS = ((), (("host", "a"),), (("host", "b"),))
-VALUES = (5.0, 15.0, -5.0, math.nan)
+VALUES = (5.0, 5.0, 15.0, 15.0, -5.0, math.nan)
 
+READING = st.tuples(st.integers(0, 2), st.integers(-3, 1), st.sampled_from(VALUES))
+"""Series, minutes to the time that has come, value: a push moves the time on by a minute."""
 PUSH = st.tuples(
     st.just("push"),
     st.integers(0, 1),
-    st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 12), st.sampled_from(VALUES)), min_size=1, max_size=12
+    st.one_of(
+        READING.map(lambda one: [one]),
+        st.lists(READING, min_size=1, max_size=4),
+        st.lists(READING, min_size=9, max_size=12),
     ),
 )
 ERASE = st.tuples(
-    st.just("erase"), st.integers(0, 1), st.sampled_from([None, 0, 4]), st.sampled_from([None, 6, 9])
+    st.just("erase"), st.integers(0, 1), st.sampled_from([None, -6, -2]), st.sampled_from([None, -1, 2])
 )
 STEPS = st.lists(
     st.one_of(
@@ -45,7 +49,7 @@ STEPS = st.lists(
         st.tuples(st.just("restart"), st.integers(0, 1)),
         st.tuples(st.just("limit"), st.integers(0, 1), st.sampled_from([10.0, 20.0])),
     ),
-    max_size=14,
+    max_size=20,
 )
 
 
@@ -83,6 +87,7 @@ class Workers:
         self.series = catalog.series(self.org_id, self.metric, list(LABELS))
         self.walks = {series: Walk() for series in self.series}
         self.high = 10.0
+        self.minute = 10
         self.expected = []
 
     def opened(self):
@@ -97,7 +102,8 @@ class Workers:
             self.stores[who] = self.opened()
 
     def push(self, store, readings):
-        rows = [(self.series[n], at * MINUTE, value) for n, at, value in readings]
+        self.minute += 1
+        rows = [(self.series[n], (self.minute + at) * MINUTE, value) for n, at, value in readings]
         version, _ = store.catalog.changed(-1)
         if len(rows) == 1:
             append = Append(self.org_id, version, Single(*rows[0]))
@@ -116,8 +122,8 @@ class Workers:
             self.expected.append(raised)
 
     def erase(self, store, first, last):
-        first_us = -(2**63) if first is None else first * MINUTE
-        last_us = 2**63 - 1 if last is None else last * MINUTE
+        first_us = -(2**63) if first is None else (self.minute + first) * MINUTE
+        last_us = 2**63 - 1 if last is None else (self.minute + last) * MINUTE
         store.erase(self.org_id, self.metric, first_us, last_us, ())
         for walk in self.walks.values():
             walk.times = {at for at in walk.times if not first_us <= at <= last_us}
@@ -157,7 +163,7 @@ def workers(tmp_path):
         yield made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_each_commit_raises_what_its_readings_mean(tmp_path_factory, steps):
     """Whichever worker commits, and whatever was deleted, compacted, restarted or changed in between."""
@@ -173,6 +179,28 @@ def test_another_workers_alarm_is_cleared_here(workers):
     workers.step("push", 0, [(0, 3, 15.0)])
     assert workers.raised() == workers.expected
     assert len(workers.expected) == 3
+
+
+def test_it_is_late_only_by_what_is_left_after_a_delete(workers):
+    """All of it, and a part, which leaves the newest to be looked up."""
+    workers.step("push", 0, [(0, -8, 5.0), (0, -4, 5.0), (0, 0, 5.0)])
+    workers.step("erase", 1, -5, None)
+    workers.step("push", 0, [(0, -10, 15.0), (0, -6, 15.0)])
+    workers.step("erase", 0, None, None)
+    workers.step("push", 0, [(0, -9, -5.0)])
+    assert workers.raised() == workers.expected
+    assert workers.expected[0] == {(workers.series[0], ABOVE_MAX, LATE), (workers.series[0], ABOVE_MAX, 0)}
+
+
+def test_a_file_that_was_compacted_before_there_were_events(workers):
+    """Nothing says what the newest readings are: they are looked up where it matters."""
+    workers.step("push", 0, [(0, 0, 5.0)])
+    workers.step("compact", 0)
+    with workers.stores[0].database.writing() as conn:
+        driver_of(conn).execute("DELETE FROM watermark")
+    workers.step("restart", 0)
+    workers.step("push", 0, [(0, -9, 15.0)])
+    assert workers.raised() == workers.expected == [{(workers.series[0], ABOVE_MAX, LATE)}]
 
 
 def test_a_commit_that_fails_raises_nothing_and_is_forgotten(workers, monkeypatch):
