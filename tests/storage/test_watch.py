@@ -173,12 +173,13 @@ def test_each_commit_raises_what_its_readings_mean(tmp_path_factory, steps):
         assert workers.raised() == workers.expected
 
 
-def test_another_workers_alarm_is_cleared_here(workers):
-    workers.step("push", 0, [(0, 1, 15.0)])
-    workers.step("push", 1, [(0, 2, 5.0)])
-    workers.step("push", 0, [(0, 3, 15.0)])
+@pytest.mark.parametrize("back", [5.0, -5.0])
+def test_another_workers_alarm_ends_here(workers, back):
+    """Both know the series; one worker's alarm is the other's before its next commit, and the other way round."""
+    for who, value in enumerate([5.0, 15.0, back, 15.0, back, 15.0]):
+        workers.step("push", who % 2, [(0, 0, value)])
     assert workers.raised() == workers.expected
-    assert len(workers.expected) == 3
+    assert len(workers.expected) == 5
 
 
 def test_it_is_late_only_by_what_is_left_after_a_delete(workers):
