@@ -23,6 +23,7 @@ from meterite.storage.database import driver_of
 from meterite.storage.event_reader import EVENT_COLUMNS, read_labels
 from meterite.storage.event_rows import encode_events, event_checksum
 from meterite.storage.interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
+from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import DEAD, DONE, EVENT_ROW_BITS, LEASED, PENDING, WAITING
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from sqlalchemy import Connection
 
     from meterite.model.columns import Labels
     from meterite.model.event import Event
@@ -151,6 +153,22 @@ class SqlEvents:
             row_id += 1
         return row_id - 1
 
+    def tell(
+        self, conn: Connection, org_id: int, documents: Sequence[Document], names: Mapping[int, Name]
+    ) -> None:
+        """As a commit of its own within the caller's transaction."""
+        clock = read_clock(conn)
+        after = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version)
+        write_clock(conn, after)
+        self.insert(
+            driver_of(conn),
+            after.seq,
+            org_id,
+            documents=documents,
+            names=names,
+            recorded_at_us=after.recorded_at,
+        )
+
     # Many
 
     def select(
@@ -240,7 +258,7 @@ class SqlEvents:
             ]
 
     def find(self, raw: sqlite3.Connection, org_id: int, id_: str) -> tuple[EventRow, int]:
-        """Where the org's event lies. NotFoundError."""
+        """The row that the org's event lies in, and its ordinal. NotFoundError."""
         parsed = parse_event_id(id_)
         if parsed is None:
             raise event_not_found(id_)

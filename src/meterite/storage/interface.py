@@ -385,6 +385,9 @@ class Store(Readings, Protocol):
     def events(self) -> Events: ...
 
     @property
+    def outbox(self) -> Outbox: ...
+
+    @property
     def clock(self) -> Callable[[], int]:
         """Now, µs since 1970."""
         ...

@@ -20,6 +20,7 @@ from meterite.storage.events import SqlEvents
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
 from meterite.storage.labels import LabelIndex
+from meterite.storage.outbox import SqlOutbox
 from meterite.storage.resolve import resolve
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import secret as secret_table
@@ -61,6 +62,7 @@ class SqliteStore:
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
         self.event_reader = EventReader(self._note_damage)
         self.events = SqlEvents(self.database, self.event_reader, self._org_id, clock)
+        self.outbox = SqlOutbox(self.database, self.event_reader, self.events, self._org_id, clock)
         self.watch = Watch(self.parts, self.events)
         self.journal = Journal(self.database, self._compare, self.watch, clock)
         self.catalog = SqlCatalog(self.database, self.states_in, clock)
