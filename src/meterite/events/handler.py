@@ -12,7 +12,7 @@ What this file guarantees to who writes one (through the hook ``meterite_handler
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -59,7 +59,7 @@ def _seconds(value: Any) -> Any:
         raise ValueError(exc.message) from None
 
 
-def _several(value: Any) -> Any:
+def several(value: Any) -> Any:
     """One text, or a list of them."""
     return (value,) if isinstance(value, str) else value
 
@@ -78,9 +78,9 @@ class HandlerOptions(BaseModel):
 
     name: str = Field(pattern=NAME_PATTERN)
     kind: str
-    orgs: Annotated[frozenset[str], BeforeValidator(_several), Field(min_length=1)] | None = None
-    types: Annotated[frozenset[EventType], BeforeValidator(_several), Field(min_length=1)] | None = None
-    metrics: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] | None = None
+    orgs: Annotated[frozenset[str], BeforeValidator(several), Field(min_length=1)] | None = None
+    types: Annotated[frozenset[EventType], BeforeValidator(several), Field(min_length=1)] | None = None
+    metrics: Annotated[tuple[str, ...], BeforeValidator(several), Field(min_length=1)] | None = None
     min_gap: Seconds = 0.0
     ordered: bool = False
     timeout: Annotated[Seconds, Field(gt=0, le=300)] = 10.0
@@ -133,9 +133,10 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the service lends to handlers."""
+    """What the service lends to handlers. ``shared`` is for what those of one kind must know of each other."""
 
     record: Record
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Handler:
