@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from meterite.api import describe, health, metrics, readings, summary
+from meterite.api import describe, events, health, metrics, readings, summary
 from meterite.api.body import BodyLimit, BodyLimits
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
 from meterite.api.errors import Failures, Problems, install_error_handlers
 from meterite.api.event_schemas import event_schemas
 from meterite.api.gate import Gate
-from meterite.api.logs import AccessLog, RequestId, configure_logs
+from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
 from meterite.cli.first_start import ensure_settings
 from meterite.cli.serving import StartErrors
 from meterite.model.errors import SchemaTooNewError, SettingsError
 from meterite.service import Service
 from meterite.settings import load_settings
+from meterite.stop_signal import noticing_stop
 from meterite.web import pages
 from meterite.web.routes import install_web
 
@@ -54,7 +55,7 @@ def build_api() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=describe.route_id,
     )
-    for part in (metrics, readings, summary, health):
+    for part in (metrics, readings, summary, events, health):
         api.include_router(part.router)
     return api
 
@@ -100,7 +101,8 @@ class Meterite:
         secrets = self._settings.cookie_secrets() or [self._service.cookie_secret]
         self._stack = self._assemble(Tokens(in_clear), CookieSigner(secrets, in_clear))
         try:
-            yield
+            with noticing_stop(self._service.events.stop):
+                yield
         finally:
             await self._service.close()
 
@@ -158,6 +160,7 @@ def _first() -> Meterite:
         ensure_settings()
         settings = load_settings()
         configure_logs(settings.log_format)
+        govern_server_logs(settings.api_key_name)
         app = create_app(settings)
     except SettingsError as exc:
         sys.stderr.write(f"meterite: {exc.message}\n")

@@ -1,7 +1,8 @@
 """Structured logs, the request's id in every answer, and the access log.
 
 Guaranteed: no token is written (addresses are redacted), what came from outside is escaped in every entry, and
-an entry is one line of JSON, or of text on a terminal.
+an entry is one line of JSON, or of text on a terminal. The server's own access log is silent, whichever server
+runs the app: the setting ``access_log`` alone decides, and what is written then is ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
-from meterite.api.redact import escape
+from meterite.api.redact import Redactor, escape
 from meterite.api.request_id import HEADER, request_id_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from meterite.api.errors import Problems
 
 LogFormat = Literal["auto", "json", "console"]
+
+_ACCESS = "uvicorn.access"
+_WITH_ADDRESSES = ("uvicorn.error", "uvicorn.asgi")
+"""Name addresses, too: of WebSockets, and of everything at the level ``trace``."""
 
 
 def configure_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
@@ -58,6 +63,40 @@ def configure_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
+
+
+def govern_server_logs(api_key_name: str) -> None:
+    """Call where the app is made: servers set their logs up before they load it, and ask them for each connection."""
+    access = logging.getLogger(_ACCESS)
+    access.handlers = []  # a new list: gunicorn's worker shares its own
+    access.propagate = False
+    redacted = _Redacted(Redactor(api_key_name))
+    for name in _WITH_ADDRESSES:
+        logger = logging.getLogger(name)
+        for before in [one for one in logger.filters if isinstance(one, _Redacted)]:
+            logger.removeFilter(before)
+        logger.addFilter(redacted)
+
+
+class _Redacted(logging.Filter):
+    """Keeps every record, and takes tokens out of the addresses among its arguments."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(self._argument, record.args))
+        return True
+
+    def _argument(self, argument: object) -> object:
+        if isinstance(argument, str) and "?" in argument:
+            return self._redactor.url(argument)
+        if isinstance(argument, dict) and argument.get("query_string"):
+            query = bytes(argument["query_string"]).decode("latin-1")
+            return {**argument, "query_string": self._redactor.url("?" + query)[1:]}
+        return argument
 
 
 def escaped(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
