@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meterite.catalog import Catalog
+from meterite.event_log import EventLog
 from meterite.lanes import Lanes
 from meterite.model.errors import MeteriteError
 from meterite.query.select import Selector
@@ -17,8 +18,10 @@ from meterite.storage.store import SqliteStore
 from meterite.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meterite.settings import Settings
-    from meterite.storage.interface import Store
+    from meterite.storage.interface import Append, Store
 
 
 class Service:
@@ -32,7 +35,8 @@ class Service:
             journal_rows_max=settings.journal_rows_max,
         )  # the one place that names a backend
         self.catalog = Catalog(self.store, self._lanes)
-        self._group = GroupCommit(self.store.commit, settings.queue_bytes_max)
+        self.events = EventLog(self.store, self._lanes)
+        self._group = GroupCommit(self._commit, settings.queue_bytes_max)
         self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock)
         self.selector = Selector(self.store, self.catalog, self._lanes)
         self.summarizer = Summarizer(self.store, self.catalog, self._lanes)
@@ -46,6 +50,10 @@ class Service:
         await self.catalog.refresh()
         self._upkeep.start()
 
+    def _commit(self, appends: Sequence[Append]) -> None:
+        self.store.commit(appends)
+        self.events.wake()
+
     async def ready(self) -> list[str]:
         """What stands in the way of work; none when all is well."""
         try:
@@ -55,6 +63,7 @@ class Service:
 
     async def close(self) -> None:
         """After what is in flight is committed."""
+        self.events.stop()
         await asyncio.to_thread(self._group.close)
         await asyncio.to_thread(self._lanes.close)
         await asyncio.to_thread(self._upkeep.stop)

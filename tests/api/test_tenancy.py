@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 
 import pytest
 
@@ -29,11 +31,28 @@ def routes():
 
 CLOSED = [(method, path) for method, path in routes() if path not in OPEN]
 OF_A_METRIC = [(method, path) for method, path in CLOSED if "{code}" in path]
+OF_AN_EVENT = [(method, path) for method, path in CLOSED if "{event_id}" in path]
+NO_EVENT = "01a20d65-79d3-7000-8000-000400000000"
 
 
-def ask(client, method, path, code="M1", **options):
+def test_every_route_is_looked_at():
+    """What stands in a path is the metric's code, or an event's id and its handler."""
+    named = {path: set(re.findall(r"{(\w+)}", path)) for _, path in CLOSED}
+    assert set().union(*named.values()) == {"code", "event_id", "handler"}
+
+
+def ask(client, method, path, code="M1", event_id=NO_EVENT, **options):
     kept = {"json": BODIES.get((method, path)), "params": PARAMS.get((method, path))}
-    return client(method, path.replace("{code}", code), **(kept | options))
+    path = path.replace("{code}", code).replace("{event_id}", event_id).replace("{handler}", "ops")
+    return client(method, path, **(kept | options))
+
+
+def raise_event(client):
+    """The id of an event of org_01, and what there is to know of it."""
+    client.post("/metric/", json={"code": "M1", "name": "n", "max_reading": 1})
+    client.post("/metric/M1", json={"reading": 2})
+    (event,) = client.get("/events").json()["events"]
+    return event["id"], event
 
 
 def with_token(way, token):
@@ -81,6 +100,24 @@ def test_another_orgs_metric_is_none(client, method, path):
         return {key: value for key, value in answer.json().items() if key != "request_id"}
 
     assert said(foreign) == said(nobodys)
+
+
+@pytest.mark.parametrize(("method", "path"), OF_AN_EVENT)
+def test_another_orgs_event_is_none(client, method, path):
+    """Exactly the answer of an event that doesn't exist, but for the id that was sent, and it stays as it is."""
+    id_, event = raise_event(client)
+    foreign = ask(client, method, path, event_id=id_, token="token-two")
+    nobodys = ask(client, method, path, token="token-two")
+    assert (foreign.status_code, nobodys.status_code) == (404, 404)
+
+    def said(answer, id_):
+        text = {key: value for key, value in answer.json().items() if key != "request_id"}
+        return json.loads(json.dumps(text).replace(id_, "ID"))
+
+    assert said(foreign, id_) == said(nobodys, NO_EVENT)
+    assert client.get(f"/events/{id_}").json() == event | {"deliveries": []}
+    assert client.get("/events", token="token-two").json() == {"events": [], "next": None}
+    assert client.get("/alerts", token="token-two").json() == {"alerts": [], "next": None}
 
 
 def test_orgs_have_their_own_metrics(client):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from meterite.api.event_schemas import Event, EventDeliveries
 from meterite.api.schemas import ANSWERS, REQUESTS, Problem
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _MEANINGS: Final = {
     400: "The body is not what it says it is.",
     401: "No valid token came along.",
     403: "The credential may not be used this way.",
-    404: "There is no such metric in this org.",
-    409: "The metric's state does not allow this.",
+    404: "There is no such thing in this org.",
+    409: "Its state does not allow this.",
     413: "The body, or what is in it, is too large.",
     415: "There is no decoder for this content encoding.",
     422: "The request can't be carried out as it is; `detail` leads to the places.",
@@ -89,7 +90,10 @@ def describe(routes: Sequence[Any], api_key_name: str = API_KEY_NAME) -> dict[st
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     _, extra = models_json_schema(
-        [*((model, "validation") for model in REQUESTS), *((model, "serialization") for model in ANSWERS)],
+        [
+            *((model, "validation") for model in REQUESTS),
+            *((model, "serialization") for model in (*ANSWERS, Event, EventDeliveries)),
+        ],
         ref_template=_REFERENCE,
     )
     for name, schema in extra["$defs"].items():

@@ -7,12 +7,19 @@ fields are never taken away and never change their meaning, and new ones may com
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from uuid import UUID  # noqa: TC003 - as above
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
 from meterite.model.event import EventType
+from meterite.model.number import plain_number
+from meterite.model.time import format_rfc3339
+
+if TYPE_CHECKING:
+    from meterite.event_log import AlertView
+    from meterite.model import event
+    from meterite.storage.interface import DeliveryStatus
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -198,6 +205,128 @@ EVENTS: Final[dict[EventType, type[_Event]]] = {
     EventType.CHANGED: Changed,
     EventType.DEAD: Dead,
 }
+
+
+class Event(
+    RootModel[
+        Annotated[
+            AboveMax | BelowMin | Cleared | Silent | Resumed | Changed | Dead, Field(discriminator="type")
+        ]
+    ]
+):
+    """An event: CloudEvents 1.0 in JSON."""
+
+
+class EventList(_Described):
+    """Events, oldest first."""
+
+    events: list[Event]
+    next: str | None
+    """Goes on behind what was looked at, as `after`; null where there was nothing yet."""
+
+
+class Delivery(_Described):
+    """One event's way to one handler."""
+
+    handler: str
+    state: Literal["pending", "leased", "done", "dead"]
+    """`pending` is also what will be tried again; `leased` is under way."""
+    attempts: int
+    due_at: datetime | None
+    """When it is tried next."""
+    first_at: datetime | None
+    """When it was first tried."""
+    done_at: datetime | None
+    """When it was delivered, or given up."""
+    error: str | None
+    """What came of the last try."""
+
+
+class EventDeliveries(_Described):
+    """Beside the event itself."""
+
+    deliveries: list[Delivery]
+
+
+class Alert(_Described):
+    """A series outside its limits now, or a metric from which nothing comes."""
+
+    metric: EventMetric
+    labels: dict[str, str]
+    state: Literal["above", "below", "silent"]
+    since: datetime
+    """Time of the reading with which it began; of a silence, when it was noticed."""
+    muted: bool
+    """Whether the metric's `mute_until` is still to come."""
+    limits: EventLimits
+    """As they are now."""
+    expected_every: str | None
+    last: EventReading | None
+    """The last reading that an event told of; of a silent metric its newest. Null where it is not known."""
+    extreme: EventReading | None
+    """The extreme of the last event."""
+    event: UUID | None
+    """The id of the last event. Null where the series was muted when it happened, or is silent."""
+
+
+class AlertList(_Described):
+    """By metric and series."""
+
+    alerts: list[Alert]
+    next: str | None
+    """Where there are more: goes on as `after`."""
+
+
+def event_document(one: event.Event, acked_at_us: int | None = None) -> dict[str, Any]:
+    document = one.to_dict()
+    if acked_at_us is not None:
+        document["ackedat"] = format_rfc3339(acked_at_us)
+    return document
+
+
+def delivery_document(status: DeliveryStatus) -> dict[str, Any]:
+    return {
+        "handler": status.handler,
+        "state": status.state,
+        "attempts": status.attempts,
+        "due_at": _time(status.due_at_us),
+        "first_at": _time(status.first_at_us),
+        "done_at": _time(status.done_at_us),
+        "error": status.error,
+    }
+
+
+def alert_document(view: AlertView) -> dict[str, Any]:
+    alert, spec, told = view.alert, view.spec, view.alert.reading
+    last = extreme = None
+    if told is not None:
+        last = _reading(told.last_at_us, told.last)
+        extreme = _reading(told.extreme_at_us, told.extreme)
+    elif view.current is not None:
+        last = _reading(view.current.at_us, view.current.value)
+    return {
+        "metric": {"id": alert.metric_id, "code": spec.code, "name": spec.name, "unit": spec.unit},
+        "labels": dict(alert.labels),
+        "state": "silent" if alert.state is None else alert.state.name.lower(),
+        "since": format_rfc3339(alert.since_us),
+        "muted": view.muted,
+        "limits": {
+            "min_reading": plain_number(spec.min_reading),
+            "max_reading": plain_number(spec.max_reading),
+        },
+        "expected_every": spec.expected_every,
+        "last": last,
+        "extreme": extreme,
+        "event": None if told is None else told.event_id,
+    }
+
+
+def _reading(at_us: int, value: float) -> dict[str, Any]:
+    return {"reading": plain_number(value), "reading_at": format_rfc3339(at_us)}
+
+
+def _time(us: int | None) -> str | None:
+    return None if us is None else format_rfc3339(us)
 
 
 def event_schemas() -> dict[str, dict[str, Any]]:
