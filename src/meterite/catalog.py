@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 METRICS_KEPT: Final = 100_000
 SERIES_KEPT: Final = 400_000
+LOAD_TRIES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +152,23 @@ class Catalog:
             return found
         await self.refresh()
         found = self.kept.metrics.get((org, code))
-        if found is None:
+        return await self._loaded(org, code) if found is None else found
+
+    async def _loaded(self, org: str, code: str) -> Known | None:
+        """The metric read anew, and kept if it holds as of ``kept.version``.
+
+        While a thread reads, another request may learn of a change and move the version on: what was read before the
+        change would then pass for what came after it. What isn't kept is still good for one commit, which compares.
+        """
+        found = None
+        for _ in range(LOAD_TRIES):
+            version = self.kept.version
             found = await self._lanes.read(self._load, org, code)
-            if found is not None:
+            if found is None:
+                break
+            if version == self.kept.version:
                 self.kept.keep_metric(org, found)
+                break
         return found
 
     def _load(self, org: str, code: str) -> Known | None:
@@ -170,16 +184,16 @@ class Catalog:
 
     async def series_of(self, known: Known, labels: list[Labels]) -> list[int]:
         """Ids of the metric's series, made where they are new."""
-        metric_id = known.metric.id
-        kept = self.kept.series
-        missing = [pairs for pairs in labels if pairs and (metric_id, pairs) not in kept]
-        made: dict[Labels, int] = {}
-        if missing:
-            ids = await self._lanes.write(self._store.catalog.series, known.org_id, known.metric, missing)
-            made = dict(zip(missing, ids, strict=True))
-        first = known.metric.series_first
-        found = [(kept.get((metric_id, p)) or made[p]) if p else first for p in labels]
-        for pairs, id_ in made.items():
+        metric_id, first = known.metric.id, known.metric.series_first
+        found = [self.kept.series.get((metric_id, pairs), 0) if pairs else first for pairs in labels]
+        missing = [pairs for pairs, id_ in zip(labels, found, strict=True) if not id_]
+        if not missing:
+            return found
+        # Ids never change, but by the time the missing ones are there, other requests may have pushed out the rest.
+        ids = await self._lanes.write(self._store.catalog.series, known.org_id, known.metric, missing)
+        made = iter(ids)
+        found = [id_ or next(made) for id_ in found]
+        for pairs, id_ in zip(missing, ids, strict=True):
             self.kept.keep_series(metric_id, pairs, id_)
         return found
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
+from meterite import catalog
 from meterite.model.columns import Decoded, SeriesKey
-from meterite.model.errors import MovedError
+from meterite.model.errors import ConflictError, MovedError
 from meterite.model.metric import MetricSpec
 from meterite.service import Service
 from meterite.settings import Settings
@@ -66,6 +68,68 @@ def test_a_metric_at_hand_is_looked_up_again_once_it_changed(service):
             await service.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("labels", [(), (("host", "a"),)])
+def test_a_metric_that_changed_while_it_was_looked_up_takes_nothing(service, labels):
+    """Read before another worker's change, at hand only after this worker learned of it: the change counts."""
+    was_read, go_on = threading.Event(), threading.Event()
+
+    async def scenario():
+        await service.open()
+        metric_of = service.store.catalog.metric
+
+        def slow(org, code):
+            found = metric_of(org, code)
+            was_read.set()
+            go_on.wait()
+            return found
+
+        try:
+            await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
+            service.store.catalog.metric = slow
+            first = asyncio.create_task(service.recorder.record_one("org_01", "A", 1.0, AT_US, labels))
+            await asyncio.to_thread(was_read.wait)
+            service.store.catalog.set_active("org_01", "A", active=False)  # as another worker does
+            await service.catalog.refresh()
+            go_on.set()
+            refused = [await asyncio.gather(first, return_exceptions=True)]
+            refused += [
+                await asyncio.gather(
+                    service.recorder.record_one("org_01", "A", 2.0, AT_US, labels),
+                    service.recorder.record("org_01", decoded("A")),
+                    return_exceptions=True,
+                )
+            ]
+            return refused, (await service.catalog.view("org_01", "A")).state.current
+        finally:
+            await service.close()
+
+    ((first,), (second, receipt)), current = asyncio.run(scenario())
+    assert [type(first), type(second)] == [ConflictError] * 2
+    assert (receipt.accepted, current) == (0, None)
+
+
+def test_series_pushed_out_of_memory_while_others_are_made(service, monkeypatch):
+    """Each reading goes to the series it names, however little is kept."""
+    monkeypatch.setattr(catalog, "SERIES_KEPT", 1)
+    a, b, c = [((("host", name),),) for name in "abc"]
+
+    async def scenario():
+        await service.open()
+        try:
+            await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
+            known = await service.catalog.known("org_01", "A")
+            ids = [(await service.catalog.series_of(known, [one]))[0] for (one,) in (c, b, a)]
+            both = await asyncio.gather(
+                service.catalog.series_of(known, [*c]), service.catalog.series_of(known, [*a, (), *b])
+            )
+            return known, ids, both
+        finally:
+            await service.close()
+
+    known, (c_id, b_id, a_id), both = asyncio.run(scenario())
+    assert both == [[c_id], [a_id, known.metric.series_first, b_id]]
 
 
 def test_times_that_the_server_gives_differ(service):
