@@ -52,10 +52,12 @@ def test_an_event_of_readings(raised):
             "state": "above",
             "since": "2029-12-31T23:59:59Z",
             "late": False,
-            "count": 3,
-            "first": reading,
-            "last": reading,
-            "extreme": reading | {"reading": 12.0},
+            "readings": {
+                "count": 3,
+                "first": reading,
+                "last": reading,
+                "extreme": reading | {"reading": 12.0},
+            },
         },
     }
     assert raised.store.events.get("here", event.id) == (event, None)

@@ -51,6 +51,16 @@ class EventLimits(_Described):
     max_reading: float | None
 
 
+class EventReadings(_Described):
+    """The readings that an event sums up: of one series, in one commit, outside on one side or back inside."""
+
+    count: Annotated[int, Field(ge=1)]
+    first: EventReading
+    last: EventReading
+    extreme: EventReading
+    """The highest above the maximum, the lowest below the minimum."""
+
+
 class ReadingsData(_Described):
     """What a commit's readings of one series say of its limits."""
 
@@ -64,12 +74,7 @@ class ReadingsData(_Described):
     """Time of the reading with which that state began; null where it is ok."""
     late: bool
     """Whether the readings are older than the series' newest; then they change no state."""
-    count: Annotated[int, Field(ge=1)]
-    """How many readings this sums up."""
-    first: EventReading
-    last: EventReading
-    extreme: EventReading
-    """The highest above the maximum, the lowest below the minimum."""
+    readings: EventReadings
 
 
 class SilentData(_Described):

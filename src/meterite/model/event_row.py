@@ -111,8 +111,10 @@ class EventRow:
             "state": AlarmState(row["state"]).name.lower(),
             "since": time_or_none(row["since"]),
             "late": bool(row["flags"] & LATE),
-            "count": int(row["count"]),
-            **{name: _reading(row, name) for name in ("first", "last", "extreme")},
+            "readings": {
+                "count": int(row["count"]),
+                **{name: _reading(row, name) for name in ("first", "last", "extreme")},
+            },
         }
         return self._event(ordinal, _TYPES[int(row["kind"])], subject_of(metric.code, labels), data)
 
