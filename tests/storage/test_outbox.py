@@ -326,8 +326,14 @@ def test_a_death_raises_an_event(raised):
     assert death.data == {
         "metric": {"id": metric.id, "code": "m", "name": "M", "unit": None},
         "handler": "ops",
-        "event": {"id": claimed.event.id, "type": "meterite.reading.above_max", "subject": "m"},
+        "event": {
+            "id": claimed.event.id,
+            "type": "meterite.reading.above_max",
+            "subject": "m",
+            "time": "2030-01-01T00:00:00Z",
+        },
         "attempts": 1,
+        "first_at": "2030-01-01T00:00:00Z",
         "error": "gone",
     }
     fan_out(raised)

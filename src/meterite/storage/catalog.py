@@ -3,7 +3,7 @@
 Every change of a metric takes a ``seq`` and a new catalogue version within the writer's lock, so that a commit can
 see in one comparison whether what it resolved still holds. A deleted metric keeps its row, with ``deleted_at``, so
 that ids are never used again and other workers learn of it. Making a metric or a series moves no version: nothing
-resolved before becomes wrong by it.
+resolved before becomes wrong by it. A change and the event that tells of it are one transaction.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from meterite.model.metric import (
     MetricSpec,
     Notify,
 )
+from meterite.storage.changes import activated, deleted, name_of, updated
+from meterite.storage.database import driver_of
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.resolve import POLICY_KINDS, Policies
 from meterite.storage.schema import metric as metric_table
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from meterite.model.columns import Labels
+    from meterite.model.event_row import Document
     from meterite.model.metric import MetricState
     from meterite.storage.database import Database
+    from meterite.storage.events import SqlEvents
 
 SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
 _SERIES_CHUNK: Final = 500
@@ -70,9 +74,11 @@ class SqlCatalog:
         self,
         database: Database,
         states: Callable[[Connection, int, list[int]], list[MetricState | None]],
+        events: SqlEvents,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
+        self._events = events
         self._states = states
         self._now = clock
         self._org_ids: dict[str, int] = {}
@@ -123,6 +129,9 @@ class SqlCatalog:
             )
         ).first()
 
+    def _by_id(self, conn: Connection, metric_id: int) -> Row[Any]:
+        return conn.execute(select(metric_table).where(metric_table.c.id == metric_id)).one()
+
     def _live(self, conn: Connection, org_id: int, code: str) -> Row[Any]:
         row = self._row(conn, org_id, code)
         if row is None:
@@ -168,8 +177,10 @@ class SqlCatalog:
                     "policy-fixed", "on_conflict can't change once the metric has had a reading."
                 )
             values = {name: _plain(value) for name, value in changes.items()}
-            self._change(conn, org_id, row.id, values)
-            return _metric_of(org, self._live(conn, org_id, code))
+            moved = self._change(conn, org_id, row.id, values)
+            before, metric = _metric_of(org, row), _metric_of(org, self._by_id(conn, row.id))
+            self._tell(conn, org_id, moved, metric, updated(before, metric))
+            return metric
 
     def set_active(self, org: str, code: str, *, active: bool) -> Metric:
         org_id = self.org_id(org)
@@ -178,8 +189,10 @@ class SqlCatalog:
             if bool(row.active) == active:
                 word = "active" if active else "inactive"
                 raise ConflictError(f"metric-{word}", f"The metric is {word} already.")
-            self._change(conn, org_id, row.id, {"active": active})
-            return _metric_of(org, self._live(conn, org_id, code))
+            moved = self._change(conn, org_id, row.id, {"active": active})
+            metric = _metric_of(org, row).with_active(active)
+            self._tell(conn, org_id, moved, metric, activated(metric))
+            return metric
 
     def delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]:
         """The metric and its last state. Its readings are hidden at once by a tombstone over all of it."""
@@ -190,12 +203,13 @@ class SqlCatalog:
             if row.active:
                 raise ConflictError("metric-active", "Deactivate the metric before you delete it.")
             state = self._states(conn, org_id, [row.id])[0]
-            seq = self._change(conn, org_id, row.id, {"deleted_at": self._now()})
+            moved = self._change(conn, org_id, row.id, {"deleted_at": self._now()})
             metric = _metric_of(org, row)
+            self._tell(conn, org_id, moved, metric, deleted(metric))
             conn.execute(
                 insert(tombstone_table).values(
                     org=org_id,
-                    seq=seq,
+                    seq=moved.seq,
                     metric=row.id,
                     series=None,
                     series_first=metric.series_first,
@@ -206,7 +220,20 @@ class SqlCatalog:
             )
         return metric, state
 
-    def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> int:
+    def _tell(
+        self, conn: Connection, org_id: int, moved: Clock, metric: Metric, document: Document | None
+    ) -> None:
+        if document is not None:
+            self._events.insert(
+                driver_of(conn),
+                moved.seq,
+                org_id,
+                documents=[document],
+                names=name_of(metric),
+                recorded_at_us=moved.recorded_at,
+            )
+
+    def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> Clock:
         clock = read_clock(conn)
         moved = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version + 1)
         write_clock(conn, moved)
@@ -215,7 +242,7 @@ class SqlCatalog:
             update(metric_table).where(metric_table.c.id == metric_id).values(version=version, **values)
         )
         conn.execute(update(org_table).where(org_table.c.id == org_id).values(catalog_version=version))
-        return moved.seq
+        return moved
 
     def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
         """Ids of the metric's series with these labels, made where they aren't there yet."""

@@ -17,6 +17,7 @@ import numpy as np
 from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.event import EventPlace, EventType
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName
+from meterite.model.time import format_rfc3339
 from meterite.storage.database import driver_of
 from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.interface import Delivery, HandlerCounts, Outcome
@@ -433,8 +434,9 @@ def _death(result: Result) -> Document:
     delivery, event = result.delivery, result.delivery.event
     data = {
         "handler": delivery.handler,
-        "event": {"id": event.id, "type": event.type, "subject": event.subject},
+        "event": {"id": event.id, "type": event.type, "subject": event.subject, "time": event.time},
         "attempts": delivery.attempts + 1,
+        "first_at": format_rfc3339(delivery.first_at_us),
         "error": result.error,
     }
     return Document(EventType.DEAD, _named(event)[0], data, event.subject)

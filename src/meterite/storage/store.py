@@ -65,7 +65,7 @@ class SqliteStore:
         self.outbox = SqlOutbox(self.database, self.event_reader, self.events, self._org_id, clock)
         self.watch = Watch(self.parts, self.events)
         self.journal = Journal(self.database, self._compare, self.watch, clock)
-        self.catalog = SqlCatalog(self.database, self.states_in, clock)
+        self.catalog = SqlCatalog(self.database, self.states_in, self.events, clock)
         self._state = States()
         self._labels = LabelIndex()
         self._damage: list[dict[str, object]] = []
