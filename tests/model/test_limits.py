@@ -218,15 +218,19 @@ def check_alarms(oracles, store):
 values = st.sampled_from([-30.0, -12.0, -10.0, -9.0, -8.0, -7.5, 0.0, 7.5, 8.0, 9.0, 10.0, 11.0, 12.0, 30.0])
 odd_values = st.sampled_from([nan, inf, -inf, 1e308, -1e308, -0.0])
 readings = st.tuples(st.sampled_from(SERIES), st.integers(0, 12), values | values | values | odd_values)
-rules = st.builds(
+in_order = st.lists(readings, min_size=1, max_size=12).map(lambda some: sorted(some, key=lambda r: r[1]))
+in_any_order = st.lists(readings, min_size=1, max_size=12)
+sides = {"low": st.sampled_from([-10.0, -8.0, 0.0]), "high": st.sampled_from([8.0, 10.0, 0.0])}
+plain_rules = st.builds(Rule, **sides, every=st.booleans())
+odd_rules = st.builds(
     Rule,
-    low=st.sampled_from([-10.0, -8.0, 0.0]),
-    high=st.sampled_from([8.0, 10.0, 0.0]),
+    **sides,
     hysteresis=st.sampled_from([0.0, 1.0, 2.5, 100.0, 1e308]),
     for_us=st.sampled_from([0, 0, 1, 3]),
     every=st.booleans(),
     mute_until_us=st.sampled_from([NEVER, 0, 1, 3, FOREVER]),
 )
+rules = plain_rules | odd_rules
 rules_by_series = st.fixed_dictionaries(dict.fromkeys(SERIES, rules))
 
 
@@ -236,7 +240,10 @@ def commits(draw):
     made = []
     for now in range(draw(st.integers(1, 6))):
         rules = draw(rules_by_series) if not made or draw(st.booleans()) else made[-1][1]
-        made.append((draw(st.lists(readings, min_size=1, max_size=12)), rules, now))
+        some = draw(
+            in_order.map(lambda some, now=now: [(s, at + 12 * now, v) for s, at, v in some]) | in_any_order
+        )
+        made.append((some, rules, now))
     return made
 
 
@@ -396,4 +403,4 @@ def test_nothing_to_judge():
     batch = Batch(np.array([5]), np.zeros(2, np.uint32), np.arange(2), np.ones(2))
     rows = interesting(batch.series_index, np.zeros(2, bool), np.zeros(1, bool))
     assert len(rows) == 0
-    assert judge(batch, rows, {}.__getitem__, {}, {}, 0) == []
+    assert len(judge(batch, rows, {}.__getitem__, {}, {}, 0)) == 0

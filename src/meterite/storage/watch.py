@@ -238,9 +238,7 @@ class OrgWatch:
             table.newest[slot] = max(table.newest[slot], at_us)
         return True
 
-    def judge(
-        self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int
-    ) -> list[tuple[int | float, ...]]:
+    def judge(self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int) -> NDArray[np.void]:
         """Rows of TRANSITION. The batch's series were met; the snapshot is of just before the commit."""
         table = self.table
         slots = table.slots(batch.series)
@@ -248,7 +246,7 @@ class OrgWatch:
         row_slots = slots[batch.series_index]
         outside = (batch.values > table.high[row_slots]) | (batch.values < table.low[row_slots])
         rows = interesting(batch.series_index, outside, table.alarmed[slots])
-        found: list[tuple[int | float, ...]] = []
+        found = np.empty(0, TRANSITION)
         if len(rows):
             series = batch.series[np.unique(batch.series_index[rows])].tolist()
             found = judge(batch, rows, self._rule_of, self.alarms, self._newest(snapshot, series), now_us)
@@ -324,13 +322,13 @@ class Watch:
                 org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
             resumed = org.resumed(batch) if org.silent else []
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
-            if found or resumed:
-                about = {int(row[0]) >> SERIES_ORDINAL_BITS for row in found}
+            if len(found) or resumed:
+                about = set((found["series"] >> SERIES_ORDINAL_BITS).tolist())
                 self._events.insert(
                     raw,
                     clock.seq + 1,
                     org_id,
-                    transitions=np.array(found, TRANSITION),
+                    transitions=found,
                     documents=resumed,
                     names=org.names(about | {document.metric_id for document in resumed}),
                     recorded_at_us=recorded_at_us,
