@@ -263,12 +263,8 @@ class TestLabels:
         assert alert_labels(first, alert_name(first), {}) == alert_labels(last, alert_name(last), {})
 
     def test_two_series_whose_labels_fall_together_are_told_apart(self):
-        events = []
-        for labels, subject in (({"a-b": "1"}, "one"), ({"a.b": "1"}, "two")):
-            event = sample(labels=labels)
-            object.__setattr__(event, "subject", subject)
-            events.append(alert_labels(event, "x", {}))
-        assert events[0] != events[1]
+        one, two = (alert_labels(sample(labels={name: "1"}), "x", {}) for name in ("a-b", "a.b"))
+        assert one != two
 
 
 class TestOptions:

@@ -15,8 +15,11 @@ from meterite.model.event import Event, EventType
         (EventType.ABOVE_MAX, "Meter 1 (M1) is above its maximum of 100 kWh: 101.5 kWh"),
         (EventType.BELOW_MIN, "Meter 1 (M1) is below its minimum of 0 kWh: 101.5 kWh"),
         (EventType.CLEARED, "Meter 1 (M1) is within its limits again: 101.5 kWh"),
-        (EventType.SILENT, "Meter 1 (M1) is silent, a reading is expected every 5m"),
-        (EventType.RESUMED, "Meter 1 (M1) has readings again"),
+        (
+            EventType.SILENT,
+            "Meter 1 (M1) is silent since 2023-11-14T22:08:20Z, a reading is expected every 5m",
+        ),
+        (EventType.RESUMED, "Meter 1 (M1) has readings again: 101.5 kWh"),
         (EventType.CHANGED, "Meter 1 (M1) was updated: max_reading"),
         (EventType.DEAD, "ops was not told of meterite.reading.above_max for M1: answered 410 Gone"),
     ],
@@ -30,8 +33,11 @@ def test_a_late_reading_is_called_so():
 
 
 def test_without_a_unit():
-    metric = {"id": 1, "code": "M1", "name": "Meter 1", "unit": None}
-    assert title(sample(metric=metric)) == "Meter 1 (M1) is above its maximum of 100: 101.5"
+    assert title(sample(unit=None)) == "Meter 1 (M1) is above its maximum of 100: 101.5"
+
+
+def test_a_limit_that_is_not_there():
+    assert "limits: any to 100" in details(sample(low=float("-inf")))
 
 
 def test_a_type_of_the_future():

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from meterite.events.handler import Kind, Seconds
+from meterite.events.handler import Kind, Seconds, several
 from meterite.events.handlers.http import HttpHandler, HttpOptions
 from meterite.events.handlers.words import details, title
 from meterite.events.hooks import hookimpl
@@ -59,6 +59,9 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
 class AlertmanagerOptions(HttpOptions):
     """``url`` is that of Alertmanager itself, with its prefix where it has one."""
 
+    types: Annotated[frozenset[EventType], BeforeValidator(several), Field(min_length=1)] = frozenset(
+        map(EventType, _NAMES)
+    )
     ordered: bool = True
     labels: Annotated[dict[str, str], Field(max_length=32), AfterValidator(_check_labels)] = Field(
         default_factory=dict

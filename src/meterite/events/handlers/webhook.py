@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from meterite.events.handler import Kind
+from meterite.events.handler import Kind, several
 from meterite.events.handlers.http import HttpHandler, HttpOptions
 from meterite.events.hooks import hookimpl
 
@@ -79,10 +79,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, str | SecretStr) else value
-
-
 def _good(secret: SecretStr) -> SecretStr:
     parse_secret(secret.get_secret_value())
     return secret
@@ -93,7 +89,7 @@ class WebhookOptions(HttpOptions):
 
     secret: Annotated[
         tuple[Annotated[SecretStr, AfterValidator(_good)], ...],
-        BeforeValidator(_several),
+        BeforeValidator(several),
         Field(max_length=SECRETS_MAX),
     ] = ()
     mode: Literal["structured", "binary"] = "structured"

@@ -32,7 +32,7 @@ def details(event: Event) -> str:
             f"readings: {readings['count']}, the furthest {furthest['reading']} at {furthest['reading_at']}"
         )
     if limits := data.get("limits"):
-        lines.append(f"limits: {limits['min_reading']} to {limits['max_reading']}")
+        lines.append(f"limits: {_limit(limits['min_reading'])} to {_limit(limits['max_reading'])}")
     if data.get("error"):
         lines.append(f"error: {data['error']}")
     return "\n".join([*lines, f"recorded: {event.time}", f"event: {event.id}"])
@@ -46,6 +46,11 @@ def _called(event: Event) -> str:
 def _amount(data: Mapping[str, Any], number: Any) -> str:
     unit = data.get("metric", {}).get("unit")
     return f"{number} {unit}" if unit else str(number)
+
+
+def _limit(number: Any) -> str:
+    """None is a limit that isn't there."""
+    return "any" if number is None else str(number)
 
 
 def _above(event: Event, data: Mapping[str, Any]) -> str:
@@ -69,11 +74,12 @@ def _cleared(event: Event, data: Mapping[str, Any]) -> str:
 
 
 def _silent(event: Event, data: Mapping[str, Any]) -> str:
-    return f"{_called(event)} is silent, a reading is expected every {data['expected_every']}"
+    expected, newest = data["expected_every"], data["current_reading_at"]
+    return f"{_called(event)} is silent since {newest}, a reading is expected every {expected}"
 
 
-def _resumed(event: Event, _data: Mapping[str, Any]) -> str:
-    return f"{_called(event)} has readings again"
+def _resumed(event: Event, data: Mapping[str, Any]) -> str:
+    return f"{_called(event)} has readings again: {_amount(data, data['reading'])}"
 
 
 def _changed(event: Event, data: Mapping[str, Any]) -> str:
