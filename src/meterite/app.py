@@ -80,6 +80,7 @@ class Meterite:
         self.api.router.lifespan_context = self._lifespan
         self.api.state.service = service
         self.api.state.readings_max = settings.readings_max
+        self.api.state.api_key_name = settings.api_key_name
         install_error_handlers(self.api, self._problems)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -42,6 +42,9 @@ _DESCRIPTION: Final = """Push readings over HTTP, keep them, ask for them.
 
 The token travels as header, query parameter or cookie, or as `Authorization: Bearer`, `Token` or Basic (as the
 password). Times without an offset are UTC; answers are in UTC with `Z`. Errors are `application/problem+json`.
+
+A query parameter that a route doesn't name is refused (422, `unknown-parameter`), so that a misspelt bound isn't an
+open one; the routes under `/metric/` that the original had ignore it, as they did.
 """
 
 

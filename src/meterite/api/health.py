@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import json_response
 from meterite.api.describe import reference
-from meterite.api.route import PlaceRoute
+from meterite.api.route import OriginalRoute
 from meterite.api.schemas import Health, Readiness
 
-router = APIRouter(tags=["running"], route_class=PlaceRoute)
+router = APIRouter(tags=["running"], route_class=OriginalRoute)
 _OPEN: Final[dict[str, Any]] = {"security": []}
 
 

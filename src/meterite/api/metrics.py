@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from meterite.api.caller import Called, Caller, Code, json_response
 from meterite.api.describe import body, problems, reference
-from meterite.api.route import PlaceRoute
+from meterite.api.route import OriginalRoute
 from meterite.api.schemas import (
     Meter,
     MeterBase,
@@ -28,7 +28,7 @@ from meterite.wire.push import decode_push, encode_meter
 METRICS_MAX: Final = 10_000
 METERS_MAX: Final = 1000
 
-router = APIRouter(tags=["metrics"], route_class=PlaceRoute)
+router = APIRouter(tags=["metrics"], route_class=OriginalRoute)
 _METRIC_BODY: Final = body(reference(MetricBase), example={"code": "M1", "name": "Meter 1"})
 _METER_BODY: Final = body(reference(MeterBase), example={"reading": 42.5})
 

@@ -1,30 +1,74 @@
-"""Routes that name all methods of their place.
+"""Routes that know their place: its methods, and its parameters.
 
-What this file guarantees: 405 answers with ``Allow`` as RFC 9110 (section 10.2.1) asks for it. The framework
-keeps a route a method, and names the methods of the first route alone.
+What this file guarantees: 405 answers with ``Allow`` as RFC 9110 (section 10.2.1) asks for it (the framework keeps a
+route a method, and names the methods of the first route alone). A query parameter that a route doesn't declare is
+refused before anything is done, since a misspelt bound would be an open one; the token's parameter always passes.
+The routes of the original go on ignoring what they don't know, as their clients may rely on it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from meterite.model.errors import InvalidInputError
+from meterite.model.near import HINT, near
+from meterite.model.time import excerpt
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi.dependencies.models import Dependant
     from starlette.types import Receive, Scope, Send
+
+SHOWN_MAX: Final = 12
 
 
 class PlaceRoute(APIRoute):
     """``allowed`` by path is filled as the modules of routes are loaded."""
 
     allowed: dict[str, set[str]] = {}  # noqa: RUF012 - shared by all routes on purpose
+    tolerant = False
 
     def __init__(self, path: str, *args: object, **kwargs: object) -> None:
         super().__init__(path, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
         self.allowed.setdefault(self.path, set()).update(self.methods or ())
+        self.parameters = tuple(dict.fromkeys(_declared(self.dependant)))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.allowed[self.path]))})
+        if scope["query_string"] and not self.tolerant:
+            check_parameters(scope["query_string"], self.parameters, scope["app"].state.api_key_name)
         await super().handle(scope, receive, send)
+
+
+def _declared(dependant: Dependant) -> Iterator[str]:
+    for field in dependant.query_params:
+        yield field.alias
+    for part in dependant.dependencies:
+        yield from _declared(part)
+
+
+class OriginalRoute(PlaceRoute):
+    """A call of the original, or one that programs make who add parameters of their own (``/health?_=1``)."""
+
+    tolerant = True
+
+
+def check_parameters(query_string: bytes, known: tuple[str, ...], api_key_name: str) -> None:
+    """InvalidInputError at the first name that is none of ``known``."""
+    for name, _ in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+        if name in known or name.lower() == api_key_name.lower():
+            continue
+        meant = near(name, known, HINT)
+        if meant is not None:
+            hint = f"did you mean {meant}?"
+        else:
+            hint = f"this place takes {', '.join(known[:SHOWN_MAX])}." if known else "this place takes none."
+        raise InvalidInputError(
+            "unknown-parameter", f"There is no parameter {excerpt(name)}: {hint}", place=("query", name)
+        )
