@@ -12,7 +12,7 @@ import importlib.metadata
 import inspect
 import pkgutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -69,6 +69,13 @@ class Plugins:
         return [
             Call(impl.plugin_name, partial(_call, impl), inspect.iscoroutinefunction(impl.function))
             for impl in caller.get_hookimpls()
+        ]
+
+    def fail(self, plugin: str, error: BaseException) -> None:
+        """It was loaded, but something that it was asked for went wrong."""
+        self.found = [
+            replace(found, error=one_line(error)) if found.name == plugin and found.error is None else found
+            for found in self.found
         ]
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from events.events import an_event
+from events.given import an_event
 from meterite.events.handlers.exec import ExecHandler, ExecOptions, meterite_handler_kinds
 from meterite.events.hooks import Refused, Retry, Tools
 

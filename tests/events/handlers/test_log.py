@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import structlog
 
-from events.events import an_event
+from events.given import an_event
 from meterite.events.handlers.log import LogHandler, LogOptions
 
 

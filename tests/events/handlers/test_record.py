@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 
-from events.events import an_event
+from events.given import an_event
 from meterite.events.handlers.record import RecordHandler, RecordOptions
 from meterite.events.hooks import EventType, Refused, Retry, Tools
 from meterite.model.errors import NotFoundError, UnavailableError
