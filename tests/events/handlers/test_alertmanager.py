@@ -277,7 +277,7 @@ class TestOptions:
         ("others", "why"),
         [
             ({"labels": {"a-b": "c"}}, "letters, digits"),
-            ({"labels": {"org": "c"}}, "can't set the label org"),
+            ({"labels": {"org": "c"}}, "must not have org"),
             ({"ends_after": "0s"}, "greater than 0"),
             ({"url": "http://127.0.0.1:9093"}, "allow_private"),
         ],

@@ -50,9 +50,9 @@ _OURS: Final = frozenset({"alertname", "org", "metric", "series", "handler"})
 
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     if not all(_LABEL.fullmatch(name) for name in labels):
-        raise ValueError("has a label that isn't letters, digits and underscores")
+        raise ValueError("must have names of letters, digits and underscores")
     if taken := sorted(_OURS & labels.keys()):
-        raise ValueError(f"can't set the label {taken[0]}, which the alert itself has")
+        raise ValueError(f"must not have {taken[0]}, which the alert itself has")
     return labels
 
 

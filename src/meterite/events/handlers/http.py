@@ -10,9 +10,9 @@ import re
 import ssl
 import time
 from pathlib import Path  # noqa: TC003 - pydantic reads it when the class is made
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from yarl import URL
 
 from meterite.events.handler import Handler, HandlerOptions
@@ -43,14 +43,14 @@ _LOCAL: Final = re.compile(r"(.*\.)?localhost\.?", re.IGNORECASE)
 def parse_url(text: str) -> URL:
     """ValueError for what no call could be made to; its text doesn't repeat the URL."""
     if len(text) > URL_CHARACTERS_MAX or _CONTROL.search(text):
-        raise ValueError(f"needs a url of {URL_CHARACTERS_MAX} characters at most, without spaces")
+        raise ValueError(f"must have {URL_CHARACTERS_MAX} characters at most, and no spaces")
     try:
         url = URL(text)
         usable = url.scheme in {"http", "https"} and bool(url.host) and url.port is not None
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("needs a url like https://example.com/hook") from None
+        raise ValueError("must be like https://example.com/hook") from None
     return url.with_fragment(None)
 
 
@@ -62,35 +62,36 @@ def check_host(url: URL, *, allow_private: bool) -> None:
     except ValueError:
         verdict = Reach.INNER if _LOCAL.fullmatch(host) else Reach.OPEN
     if verdict is Reach.NEVER:
-        raise ValueError("has a url with a link-local address, which is never called")
+        raise ValueError("leads to a link-local address, which is never called")
     if verdict is Reach.INNER and not allow_private:
-        raise ValueError("has a url that leads into the own network; allow_private allows that")
+        raise ValueError("leads into the own network; allow_private allows that")
 
 
 def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     for name, value in headers.items():
         lower = name.lower()
         if not _HEADER_NAME.fullmatch(name) or lower in _TAKEN or lower.startswith(_TAKEN_BEGINNINGS):
-            raise ValueError("names a header that is no name, or that the call itself sets")
+            raise ValueError("must not have a name that is none, or that the call itself sets")
         if _IN_VALUE.search(value.get_secret_value()):
-            raise ValueError("has a control character in a header")
+            raise ValueError("must not have control characters")
     return headers
 
 
 class HttpOptions(HandlerOptions):
     """Of kinds that call a URL."""
 
-    url: SecretStr
     allow_private: bool = False
+    url: SecretStr
     headers: Annotated[dict[str, SecretStr], Field(max_length=32), AfterValidator(_headers)] = Field(
         default_factory=dict
     )
     ca_file: Path | None = None
 
-    @model_validator(mode="after")
-    def _callable(self) -> Self:
-        check_host(parse_url(self.url.get_secret_value()), allow_private=self.allow_private)
-        return self
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: SecretStr, others: ValidationInfo) -> SecretStr:
+        check_host(parse_url(url.get_secret_value()), allow_private=others.data.get("allow_private", False))
+        return url
 
 
 class HttpHandler(Handler):

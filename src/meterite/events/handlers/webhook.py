@@ -38,7 +38,7 @@ _PLAIN: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not
 
 def parse_secret(text: str) -> bytes:
     """The key in ``whsec_`` and base64. ValueError, which doesn't repeat it."""
-    wanted = f"needs secrets of {SECRET_PREFIX} and base64 of {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} random bytes"
+    wanted = f"must be {SECRET_PREFIX} and base64 of {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} random bytes"
     encoded = text.removeprefix(SECRET_PREFIX)
     if encoded == text:
         raise ValueError(wanted)
