@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 GROUP: Final = "meterite"
 SHIPPED: Final = tuple(
-    f"meterite.events.handlers.{name}" for name in ("log", "webhook", "alertmanager", "exec", "record")
+    f"meterite.events.handlers.{name}"
+    for name in ("log", "webhook", "alertmanager", "apprise", "exec", "record")
 )
 HOOK_NAMES: Final = tuple(name for name in vars(Hooks) if name.startswith(f"{PROJECT}_"))
 _PACKAGE: Final = "meterite_plugins_dir"
