@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meterite.model.errors import DamagedError
+from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import compact_journal
 from meterite.storage.run_merge import (
@@ -56,6 +57,7 @@ class Compactor:
         self._work.pause = self._between
         self._sweeper = Sweeper(self._work)
         self._silences = Silences(self._work)
+        self._events = EventUpkeep(self._work)
         self._lock = Path(f"{store.database.path}.compact.lock")
         self._fd = -1
         self._looked = self._busy = 0.0
@@ -136,7 +138,7 @@ class Compactor:
             return True
         self._in_a_row = 0  # the rest gets its turn, too, where some journal is due at every moment
         self._look()
-        worked = self._merge() or self._tombstones() or self._sweeper.sweep()
+        worked = self._merge() or self._tombstones() or self._sweeper.sweep() or self._events.step()
         return worked or org_id is not None or self._tidy()
 
     def _between(self) -> None:

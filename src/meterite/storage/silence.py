@@ -15,10 +15,11 @@ from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
 from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
-from meterite.storage.alarm_snapshot import load_alarms
+from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import fold_alarms
 from meterite.storage.database import driver_of
 from meterite.storage.journal import Clock, read_clock, write_clock
+from meterite.storage.schema import EVENT_ROW_BITS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,12 +66,13 @@ class Silences:
     ) -> list[tuple[Expected, MetricState]]:
         """Those that are silent now and weren't told."""
         now_us = self._work.store.clock()
-        if org_id in self._silent:
-            seq, silent = self._silent[org_id]
-            silent = set(silent)
-            fold_alarms(driver_of(conn), org_id, seq, {}, silent)
+        raw = driver_of(conn)
+        seq, silent = self._silent.get(org_id, (-1, set()))
+        if seq < max(0, snapshot_row(raw, org_id) >> EVENT_ROW_BITS):  # rows since may be gone
+            _, silent = load_alarms(raw, org_id)
         else:
-            _, silent = load_alarms(driver_of(conn), org_id)
+            silent = set(silent)
+            fold_alarms(raw, org_id, seq, {}, silent)
         self._silent[org_id] = (read_clock(conn).seq, silent)
         waited = [row for row in expected if row[0] not in silent and not now_us < (row[3] or 0)]
         states = self._work.store.states_in(conn, org_id, [row[0] for row in waited])

@@ -53,10 +53,11 @@ class SqliteStore:
         *,
         cache_bytes: int = 64 << 20,
         journal_rows_max: int = 1024,
+        events_keep_s: float | None = None,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self.database = Database(path)
-        self._limits = Limits(journal_rows=journal_rows_max)
+        self._limits = Limits(journal_rows=journal_rows_max, events_keep_s=events_keep_s)
         self.clock = clock
         self.streams = StreamsLock(path)
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)

@@ -1,11 +1,13 @@
 """Removes what nobody can see any more, in small steps.
 
 What this file guarantees: a row goes only after a moment at which no process had a snapshot open that might need it,
-or after the grace for snapshots; no transaction begins another row after ``STEP_S``; damaged rows stay.
+or after the grace for snapshots; labels stay as long as events may name them; no transaction begins another row after
+``STEP_S``; damaged rows stay.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.work import STEP_S
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
     from meterite.storage.work import Work
 
 _DEAD_METRICS = (
-    "SELECT id FROM metric WHERE deleted_at IS NOT NULL"
+    "SELECT id, org, deleted_at FROM metric WHERE deleted_at IS NOT NULL"
     " AND id NOT IN (SELECT metric FROM tombstone)"
     " AND EXISTS (SELECT 1 FROM series WHERE series.metric = metric.id)"
 )
+
+_OLDEST_OF_READINGS = "SELECT recorded_at FROM event WHERE org = ? AND types & 7 ORDER BY id LIMIT 1"
 
 
 class Sweeper:
@@ -40,7 +45,7 @@ class Sweeper:
             raw = driver(conn)
             rows = raw.execute("SELECT id, dead_at FROM run WHERE live_at IS NULL OR dead_at IS NOT NULL")
             self._work.dead = {run_id: dead_at or 0 for run_id, dead_at in rows}
-            self._purge = [row[0] for row in raw.execute(_DEAD_METRICS)]
+            self._purge = _without_events(raw, raw.execute(_DEAD_METRICS).fetchall())
 
     def sweep(self) -> bool:
         """One round; whether anything went."""
@@ -133,6 +138,15 @@ class Sweeper:
                 raw.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count")
             )
         return free, pages
+
+
+def _without_events(raw: sqlite3.Connection, metrics: list[tuple[int, int, int]]) -> list[int]:
+    """Those that were deleted before the oldest event of readings that their org still has."""
+    oldest = {}
+    for org_id in {org_id for _, org_id, _ in metrics}:
+        row = raw.execute(_OLDEST_OF_READINGS, (org_id,)).fetchone()
+        oldest[org_id] = math.inf if row is None else row[0]
+    return [metric_id for metric_id, org_id, deleted_at in metrics if deleted_at < oldest[org_id]]
 
 
 def _delete_some(conn: Connection, statement: str, ids: Iterator[Any]) -> int:

@@ -22,10 +22,11 @@ from meterite.model.limits import TRANSITION, Alarm, Rule, interesting, judge
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
-from meterite.storage.alarm_snapshot import load_alarms
+from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
 from meterite.storage.resolve import mask_erased
+from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
 from meterite.storage.state import everything
 from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, marks_of
@@ -351,7 +352,7 @@ class Watch:
         """What other processes committed, or all anew where some of that was compacted meanwhile."""
         raw = driver_of(conn)
         snapshot = self._snapshot(conn, org.org_id)
-        if org.seq < snapshot.compacted_seq or org.seq < 0:
+        if org.seq < max(snapshot.compacted_seq, snapshot_row(raw, org.org_id) >> EVENT_ROW_BITS, 0):
             org.alarms, org.silent = load_alarms(raw, org.org_id)
             blob = raw.execute("SELECT data FROM watermark WHERE org = ?", (org.org_id,)).fetchone()
             marks = marks_of(blob and blob[0], compacted=snapshot.compacted_seq > 0)

@@ -57,6 +57,8 @@ class Limits:
     look_s: float = 300.0
     idle_s: float = 5.0
     free_pages_max: int = 2048
+    events_keep_s: float | None = None
+    """None: for ever."""
     last_tier: bool = False
     """Everything into one run a window, however new."""
 
