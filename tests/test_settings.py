@@ -126,6 +126,8 @@ def test_tokens_that_cannot_be_used(env_file, tokens, said):
         ("cookie_secret=no", "cookie_secret is not JSON"),
         ('cookie_secret=["short"]', "cookie_secret must have"),
         ("body_bytes_max=many", "body_bytes_max can't be used: input should be a valid integer"),
+        ("events_keep=59m", "events_keep must be a duration of an hour or more"),
+        ("events_keep=soon", "events_keep must be a duration of an hour or more"),
         ("journal_rows_max=0", "journal_rows_max can't be used: input should be greater than or equal to 1"),
         ("log_format=xml", "log_format can't be used"),
         (f"handlers=[{SECRET}]", "handlers is not JSON"),
@@ -148,6 +150,15 @@ def test_tokens_that_cannot_be_used(env_file, tokens, said):
 def test_other_mistakes(env_file, line, start):
     """Every setting is checked at the start, names that are nearly right included."""
     assert refused(f'api_tokens={{"{SECRET}": "one"}}\n{line}\n', env_file).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("line", "keep_s"), [("", 90 * 86_400.0), ("events_keep=1h", 3600.0), ("events_keep=", None)]
+)
+def test_how_long_events_are_kept(env_file, line, keep_s):
+    """90 days; empty is for ever."""
+    env_file.write_text(f'{line}\napi_tokens={{"a": "b"}}\n', encoding="utf-8")
+    assert load_settings().events_keep_s() == keep_s
 
 
 def test_a_missing_token_is_told(env_file):

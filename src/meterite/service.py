@@ -33,6 +33,7 @@ class Service:
             sqlite_path(settings.database_url),
             cache_bytes=settings.cache_bytes,
             journal_rows_max=settings.journal_rows_max,
+            events_keep_s=settings.events_keep_s(),
         )  # the one place that names a backend
         self.catalog = Catalog(self.store, self._lanes)
         self.events = EventLog(self.store, self._lanes)

@@ -19,7 +19,9 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from meterite.model.errors import SettingsError
+from meterite.model.duration import parse_duration
+from meterite.model.errors import InvalidInputError, SettingsError
+from meterite.model.time import HOUR_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,6 +122,7 @@ class Settings(PluginSettings):
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
     handlers: Annotated[tuple[HandlerSetting, ...], NoDecode] = ()
     journal_rows_max: Size = 1024
+    events_keep: str = "90d"
 
     def tokens(self) -> dict[str, str]:
         """Token to org, in the clear: for the door alone."""
@@ -169,6 +172,21 @@ class Settings(PluginSettings):
         if any(len(secret) < SECRET_CHARACTERS_MIN or not _is_unicode(secret) for secret in secrets):
             raise ValueError(f"must have at least {SECRET_CHARACTERS_MIN} characters in each of its secrets")
         return tuple(SecretStr(secret) for secret in secrets)
+
+    @field_validator("events_keep")
+    @classmethod
+    def _events_keep(cls, value: str) -> str:
+        try:
+            least = not value or parse_duration(value, place=()) >= HOUR_US
+        except InvalidInputError:
+            least = False
+        if not least:
+            raise ValueError("must be a duration of an hour or more, such as 90d, or empty: for ever")
+        return value
+
+    def events_keep_s(self) -> float | None:
+        """None: for ever."""
+        return parse_duration(self.events_keep, place=()) / 1e6 if self.events_keep else None
 
     @field_validator("handlers", mode="before")
     @classmethod
