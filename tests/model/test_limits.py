@@ -18,7 +18,6 @@ from meterite.model.limits import (
     LATE,
     QUIET,
     TIME_NONE,
-    TRANSITION,
     Alarm,
     AlarmState,
     Rule,
@@ -141,7 +140,11 @@ class Store:
         batch = Batch(series, index.astype(np.uint32), at_us, values)
         rows = self.choose(batch, rules)
         newest = dict(self.newest)
-        found = np.array(judge(batch, rows, rules.get, self.alarms, newest, now), TRANSITION)
+        walked = ({**self.alarms}, {**newest})
+        rest = judge(batch, rows, rules.get, *walked, now, many=1000)
+        found = judge(batch, rows, rules.get, self.alarms, newest, now, many=0)
+        assert found.tolist() == rest.tolist(), "as columns, and one by one"
+        assert (self.alarms, newest) == walked
         for one, at, value in readings:
             if isfinite(value):
                 self.newest[one] = max(self.newest.get(one, TIME_NONE), at)

@@ -29,7 +29,7 @@ import numpy as np
 from meterite.model.event import TYPE_BITS, EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -44,6 +44,8 @@ LATE: Final = 1
 QUIET: Final = 2
 """Flag: no event, the row only carries the state on (muted, or pending)."""
 TIME_NONE: Final = int(np.iinfo(np.int64).min)
+MANY: Final = 128
+"""Arrays cost 100 µs however few the readings; a walk costs a µs a reading."""
 
 TRANSITION: Final = np.dtype(
     [
@@ -229,24 +231,30 @@ def judge(
     alarms: dict[int, Alarm],
     newest: dict[int, int],
     now_us: int,
+    *,
+    many: int = MANY,
 ) -> NDArray[np.void]:
     """Rows of :data:`TRANSITION` for the batch's ``rows``, in the order of series.
 
     ``rule_of`` answers a series id's limits. ``alarms`` and ``newest`` (µs) are by series id, those missing are at rest
     and without readings; both are brought up to date for the series at hand, and alarms that come to rest taken out.
+    ``many`` rows and more are judged as columns where that can be, which comes to the same.
     """
     if not len(rows):
         return np.empty(0, TRANSITION)
     readings = _Readings.of(batch, rows)
     rules = [rule_of(series) for series in readings.series]
+    if len(rows) < many:
+        return _walked(readings, range(len(rules)), rules, alarms, newest, now_us)
     plain = _plain(readings, rules, alarms, newest, now_us)
-    found = _walked(readings, np.flatnonzero(~plain), rules, alarms, newest, now_us)
-    if plain.any():
-        found = np.concatenate(
-            [found, _crossed(readings.take(plain), list(compress(rules, plain)), alarms, newest)]
-        )
-        found = found[np.argsort(found["series"], kind="stable")]
-    return found
+    if plain.all():
+        return _crossed(readings, rules, alarms, newest)
+    walked = _walked(readings, np.flatnonzero(~plain).tolist(), rules, alarms, newest, now_us)
+    if not plain.any():
+        return walked
+    crossed = _crossed(readings.take(plain), list(compress(rules, plain)), alarms, newest)
+    found = np.concatenate([walked, crossed])
+    return found[np.argsort(found["series"], kind="stable")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +303,8 @@ def _plain(
         ],
         bool,
     )
-    before = np.roll(readings.at_us, 1)
+    before = np.empty_like(readings.at_us)
+    before[1:] = readings.at_us[:-1]
     before[readings.begin] = [newest.get(series, TIME_NONE) for series in readings.series]
     odd = (readings.at_us < before) | ~np.isfinite(readings.values)
     return simple & ~np.logical_or.reduceat(odd, readings.begin)
@@ -303,7 +312,7 @@ def _plain(
 
 def _walked(
     readings: _Readings,
-    places: NDArray[np.intp],
+    places: Iterable[int],
     rules: list[Rule],
     alarms: dict[int, Alarm],
     newest: dict[int, int],
@@ -311,7 +320,7 @@ def _walked(
 ) -> NDArray[np.void]:
     """One reading after the other."""
     found: list[tuple[int | float, ...]] = []
-    for place in places.tolist():
+    for place in places:
         series, rule = readings.series[place], rules[place]
         before = alarms.get(series) or Alarm()
         alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us)
@@ -335,15 +344,22 @@ def _keep(alarms: dict[int, Alarm], series: int, alarm: Alarm) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Events of one kind: the series' place, which row raised it last, how many rows, and which of them to tell of."""
+    """Events by kind and the series' place: which row raised it last, of how many rows, and which to tell of."""
 
-    kind: int
+    kind: NDArray[np.uint8]
     place: NDArray[np.intp]
     raised: NDArray[np.intp]
     count: NDArray[np.intp]
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     extreme: NDArray[np.intp]
+
+    @staticmethod
+    def concat(*parts: _Sums) -> _Sums:
+        """By series, and within one in the order of what raised them last."""
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _Sums.__slots__]
+        order = np.lexsort((columns[2], columns[1]))
+        return _Sums(*(column[order] for column in columns))
 
 
 def _crossed(
@@ -358,7 +374,8 @@ def _crossed(
         np.uint8(AlarmState.ABOVE),
         np.where(readings.values < low[place], np.uint8(AlarmState.BELOW), np.uint8(AlarmState.OK)),
     )
-    before = np.roll(side, 1)
+    before = np.empty_like(side)
+    before[1:] = side[:-1]
     before[readings.begin] = [
         alarms[series].state if series in alarms else AlarmState.OK for series in readings.series
     ]
@@ -369,16 +386,15 @@ def _crossed(
     since = np.where(state == AlarmState.OK, TIME_NONE, _since(readings, place, changed, alarms))
     for n in np.flatnonzero(np.logical_or.reduceat(changed, readings.begin)).tolist():
         _keep(alarms, readings.series[n], Alarm(int(state[n]), int(since[n])))
-    sums = [
+    sums = _Sums.concat(
         _outside(ABOVE_MAX, side == AlarmState.ABOVE, changed, readings.values, place, every),
         _outside(BELOW_MIN, side == AlarmState.BELOW, changed, -readings.values, place, every),
         _cleared(changed & (side == AlarmState.OK), place, len(rules)),
-    ]
-    found = np.concatenate([_rows_of(one, readings) for one in sums])
-    places = np.concatenate([one.place for one in sums])
-    found["state"], found["since"] = state[places], since[places]
-    found["low"], found["high"] = low[places], high[places]
-    return found[np.lexsort((np.concatenate([one.raised for one in sums]), places))]
+    )
+    found = _rows_of(sums, readings)
+    found["state"], found["since"] = state[sums.place], since[sums.place]
+    found["low"], found["high"] = low[sums.place], high[sums.place]
+    return found
 
 
 def _since(
@@ -413,7 +429,8 @@ def _outside(
     raised[place[crossing]] = crossing
     raised = np.where(every, last, raised)
     told = np.flatnonzero(raised >= 0)
-    return _Sums(kind, told, raised[told], count[told], first[told], last[told], extreme[told])
+    kinds = np.full(len(told), kind, np.uint8)
+    return _Sums(kinds, told, raised[told], count[told], first[told], last[told], extreme[told])
 
 
 def _cleared(cleared: NDArray[np.bool_], place: NDArray[np.intp], count: int) -> _Sums:
@@ -423,7 +440,8 @@ def _cleared(cleared: NDArray[np.bool_], place: NDArray[np.intp], count: int) ->
     raised[place[rows]] = rows
     told = np.flatnonzero(raised >= 0)
     rows = raised[told]
-    return _Sums(CLEARED, told, rows, np.ones(len(told), np.intp), rows, rows, rows)
+    kinds = np.full(len(told), CLEARED, np.uint8)
+    return _Sums(kinds, told, rows, np.ones(len(told), np.intp), rows, rows, rows)
 
 
 def _rows_of(sums: _Sums, readings: _Readings) -> NDArray[np.void]:
