@@ -116,6 +116,7 @@ def test_a_snapshot_counts_when_it_is_whole(raised, monkeypatch):
         conn.execute("UPDATE alarm SET data = x'00' WHERE number = 1")
         conn.commit()
     assert alarms(raised) == expected
+    assert "alarm part 1 of org" in verify(f"sqlite:///{raised.path}").lines[0]
 
 
 def test_alarms_of_deleted_metrics_end_with_the_snapshot(raised, monkeypatch):

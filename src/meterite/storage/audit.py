@@ -12,6 +12,7 @@ import numpy as np
 
 from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.storage.audit_events import EventAudit
 from meterite.storage.backlog import last_id_of
 from meterite.storage.commit_times import decode_commit_times
 from meterite.storage.journal import driver
@@ -51,6 +52,7 @@ class Audit:
         self._store = store
         self._database = store.database
         self._parts = Parts(store.database, RowGroups(0), JournalIndex(), _ignore)
+        self.events = EventAudit(store.database)
         self.journal_rows = 0
         self.runs = 0
         self.readings = 0
@@ -60,6 +62,7 @@ class Audit:
         yield from self._quarantine()
         yield from self._journal()
         yield from self._orphans()
+        yield from self.events.faults()
         with self._database.reading() as conn:
             orgs = [row[0] for row in driver(conn).execute("SELECT id FROM org ORDER BY id")]
         for org_id in orgs:

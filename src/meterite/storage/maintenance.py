@@ -58,7 +58,7 @@ def verify(database_url: str) -> Report:
         store.close()
     seen = (
         f"Looked at {audit.journal_rows} journal rows, {audit.runs} runs with {audit.readings} readings,"
-        f" and the states of {audit.states} metrics: "
+        f" {audit.events.rows} event rows, and the states of {audit.states} metrics: "
     )
     return Report(not wrong, [*wrong, seen + ("faults were found." if wrong else "all holds.")])
 
