@@ -472,3 +472,60 @@ def test_the_queries_use_their_indexes(raised):
         assert len(plan) == 1, plan
         assert index in plan[0][3]
         assert "TEMP B-TREE" not in str(plan)
+
+
+# One a while of each series
+
+
+def test_when_a_series_was_last_taken(raised):
+    """By an ordered handler; what was done without asking it doesn't count."""
+    ready(raised, 3, ordered=True)
+    first = raised.store.outbox.claim("me", "ops", 10)
+    assert raised.store.outbox.last_done("ops", first) == [None]
+    finish(raised, "me", first, error="left out")
+    second = raised.store.outbox.claim("me", "ops", 10)
+    assert raised.store.outbox.last_done("ops", second) == [None]
+    finish(raised, "me", second)
+    taken_us = status(raised, second[0].event.id).done_at_us
+    third = raised.store.outbox.claim("me", "ops", 10)
+    assert raised.store.outbox.last_done("ops", [*third, *first]) == [taken_us, taken_us]
+    assert status(raised, first[0].event.id).error == "left out"
+
+
+def test_one_held_back_isnt_claimed_before_its_time(raised):
+    """Nor are those behind it; and it was no try."""
+    ready(raised, 2, ordered=True)
+    (held,) = raised.store.outbox.claim("me", "ops", 10)
+    finish(raised, "me", [held], Outcome.RELEASED, retry_at_us=raised.now + 5 * SECOND)
+    assert raised.store.outbox.claim("me", "ops", 10) == []
+    raised.now += 5 * SECOND
+    (again,) = raised.store.outbox.claim("me", "ops", 10)
+    assert (again.event.id, again.attempts) == (held.event.id, 0)
+
+
+def test_the_newest_of_a_series_takes_the_place_of_older_ones(raised):
+    """All but it are done, each with a note that names it; of another series nothing changes."""
+    all_ids = ready(raised, 4, ordered=True)
+    other = raised.metric("other")
+    raised.raise_(transition(other.series_first), transition(other.series_first))
+    fan_out(raised, ordered=True)
+    (first,) = [d for d in raised.store.outbox.claim("me", "ops", 10) if d.event.id == all_ids[0]]
+    assert raised.store.outbox.supersede("me", first)
+    assert [status(raised, id_).state for id_ in all_ids] == [DeliveryState.DONE] * 3 + [
+        DeliveryState.PENDING
+    ]
+    assert {status(raised, id_).error for id_ in all_ids[:3]} == {f"superseded by {all_ids[3]}"}
+    (newest,) = raised.store.outbox.claim("me", "ops", 10)
+    assert newest.event.id == all_ids[3]
+    assert not raised.store.outbox.supersede("me", newest)
+    assert raised.store.outbox.last_done("ops", [newest]) == [None]
+
+
+def test_only_the_owner_supersedes(raised):
+    """Who lost his lease is told that there is nothing to deliver, and changes nothing."""
+    all_ids = ready(raised, 2, ordered=True)
+    (mine,) = raised.store.outbox.claim("me", "ops", 10)
+    raised.now += LEASE_US
+    raised.store.outbox.claim("you", "ops", 10)
+    assert raised.store.outbox.supersede("me", mine)
+    assert [status(raised, id_).state for id_ in all_ids] == [DeliveryState.LEASED, DeliveryState.PENDING]

@@ -290,12 +290,15 @@ class Outcome(StrEnum):
     RETRY = "retry"
     DEAD = "dead"
     RELEASED = "released"
-    """It wasn't tried: somebody may claim it at once."""
+    """It wasn't tried: somebody may claim it at once, or from ``retry_at_us`` on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A claimed delivery's outcome. ``retry_at_us`` of a retry; ``error`` of all but ``done``."""
+    """A claimed delivery's outcome. ``retry_at_us`` is when it is due again, where it is.
+
+    ``error`` says what went wrong; with ``done`` why it was done without asking the handler.
+    """
 
     delivery: Delivery
     outcome: Outcome
@@ -349,6 +352,17 @@ class Outbox(Protocol):
         """All in one transaction. A dead one raises a ``delivery.dead`` event, unless it is one.
 
         Where somebody else claimed it meanwhile, only ``done`` counts.
+        """
+        ...
+
+    def last_done(self, handler: str, deliveries: Sequence[Delivery]) -> list[int | None]:
+        """When the handler last took an event of each one's series, µs. For ordered handlers only."""
+        ...
+
+    def supersede(self, owner: str, delivery: Delivery) -> bool:
+        """Where there are newer ones of its series that nobody took yet: only the newest of them is to be delivered.
+
+        Then this one and those between are done, with a note, and the newest may be claimed. Answers whether it was so.
         """
         ...
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from meterite.model.errors import ConflictError, NotFoundError
-from meterite.model.event import EventPlace, EventType
+from meterite.model.event import EventPlace, EventType, event_id
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName
 from meterite.model.time import format_rfc3339
 from meterite.storage.database import driver_of
@@ -71,7 +71,7 @@ _RENEW: Final = (
     " WHERE handler = ? AND event_row = ? AND ordinal = ? AND state = 1 AND owner = ?"
 )
 _DONE: Final = (
-    "UPDATE delivery SET state = 3, done_at = ?, owner = NULL, error = NULL"
+    "UPDATE delivery SET state = 3, done_at = ?, owner = NULL, error = ?"
     " WHERE handler = ? AND event_row = ? AND ordinal = ? AND state <= 2"
 )
 _RETRY: Final = (
@@ -101,6 +101,24 @@ _OLDEST_OF_SERIES: Final = (
     "SELECT event_row, ordinal, state FROM delivery INDEXED BY delivery_series"
     " WHERE handler = ? AND series_key = ? AND state <= 2 AND series_key IS NOT NULL"
     " ORDER BY event_row, ordinal LIMIT 1"
+)
+_NEWEST_OF_SERIES: Final = (
+    "SELECT event_row, ordinal FROM delivery INDEXED BY delivery_series"
+    " WHERE handler = ? AND series_key = ? AND state <= 2 AND series_key IS NOT NULL"
+    " ORDER BY event_row DESC, ordinal DESC LIMIT 1"
+)
+_LAST_DONE: Final = (
+    "SELECT max(done_at) FROM delivery INDEXED BY delivery_done"
+    " WHERE handler = ? AND series_key = ? AND state = 3 AND series_key IS NOT NULL AND error IS NULL"
+)
+_IS_MINE: Final = (
+    "SELECT series_key FROM delivery"
+    " WHERE handler = ? AND event_row = ? AND ordinal = ? AND state = 1 AND owner = ?"
+)
+_SUPERSEDE: Final = (
+    "UPDATE delivery INDEXED BY delivery_series SET state = 3, done_at = ?, owner = NULL, error = ?"
+    " WHERE handler = ? AND series_key = ? AND state <= 2 AND series_key IS NOT NULL"
+    " AND (event_row, ordinal) < (?, ?)"
 )
 _FIND: Final = (
     "SELECT handler, state FROM delivery JOIN handler ON handler.id = delivery.handler"
@@ -344,13 +362,18 @@ class SqlOutbox:
             by_outcome.setdefault(result.outcome, []).append(result)
         with self._database.writing() as conn:
             raw = driver_of(conn)
-            done = [self._key(raw, r.delivery) for r in by_outcome.get(Outcome.DONE, ())]
-            raw.executemany(_DONE, [(now_us, *key) for key in done])
+            taken = by_outcome.get(Outcome.DONE, ())
+            done = [self._key(raw, r.delivery) for r in taken]
+            notes = [r.error or None for r in taken]
+            raw.executemany(_DONE, [(now_us, note, *key) for note, key in zip(notes, done, strict=True)])
             again = by_outcome.get(Outcome.RETRY, ())
             changes = [(r.retry_at_us, r.error, *self._key(raw, r.delivery), owner) for r in again]
             raw.executemany(_RETRY, changes)
             released = by_outcome.get(Outcome.RELEASED, ())
-            raw.executemany(_RELEASE, [(now_us, *self._key(raw, r.delivery), owner) for r in released])
+            raw.executemany(
+                _RELEASE,
+                [(max(now_us, r.retry_at_us), *self._key(raw, r.delivery), owner) for r in released],
+            )
             dead = self._bury(conn, owner, by_outcome.get(Outcome.DEAD, ()), now_us)
             self._unblock(raw, done + dead, now_us)
 
@@ -382,6 +405,38 @@ class SqlOutbox:
             oldest = raw.execute(_OLDEST_OF_SERIES, (key[0], series)).fetchone()
             if oldest is not None and oldest[2] == WAITING:
                 raw.execute(_UNBLOCK, (now_us, key[0], *oldest[:2]))
+
+    # One a while of each series
+
+    def last_done(self, handler: str, deliveries: Sequence[Delivery]) -> list[int | None]:
+        found: list[int | None] = []
+        with self._database.reading() as conn:
+            raw = driver_of(conn)
+            for delivery in deliveries:
+                key = self._key(raw, delivery)
+                _, series = raw.execute(_ORG_AND_SERIES, key).fetchone() or (0, None)
+                found.append(raw.execute(_LAST_DONE, (self._id(raw, handler), series)).fetchone()[0])
+        return found
+
+    def supersede(self, owner: str, delivery: Delivery) -> bool:
+        now_us = self._now()
+        with self._database.writing() as conn:
+            raw = driver_of(conn)
+            key = self._key(raw, delivery)
+            mine = raw.execute(_IS_MINE, (*key, owner)).fetchone()
+            if mine is None:
+                return True  # somebody else claimed it meanwhile
+            newest = raw.execute(_NEWEST_OF_SERIES, (key[0], mine[0])).fetchone()
+            if newest is None or newest == key[1:]:
+                return False
+            note = f"superseded by {self._event_id(raw, EventPlace(*newest))}"
+            raw.execute(_SUPERSEDE, (now_us, note, key[0], mine[0], *newest))
+            raw.execute(_UNBLOCK, (now_us, key[0], *newest))
+        return True
+
+    def _event_id(self, raw: sqlite3.Connection, place: EventPlace) -> str:
+        (recorded_at,) = raw.execute("SELECT recorded_at FROM event WHERE id = ?", (place.row,)).fetchone()
+        return event_id(recorded_at, place)
 
     # Once more
 

@@ -305,5 +305,13 @@ delivery = Table(
         sqlite_where=text("state = 4"),
         postgresql_where=text("state = 4"),
     ),
+    Index(
+        "delivery_done",
+        "handler",
+        "series_key",
+        "done_at",
+        sqlite_where=text("state = 3 AND series_key IS NOT NULL AND error IS NULL"),
+        postgresql_where=text("state = 3 AND series_key IS NOT NULL AND error IS NULL"),
+    ),
     sqlite_with_rowid=False,
 )

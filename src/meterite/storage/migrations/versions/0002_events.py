@@ -102,6 +102,11 @@ def upgrade() -> None:
         ("delivery_due", ["handler", "due_at"], "state <= 1"),
         ("delivery_series", ["handler", "series_key"], "state <= 2 AND series_key IS NOT NULL"),
         ("delivery_dead", ["handler"], "state = 4"),
+        (
+            "delivery_done",
+            ["handler", "series_key", "done_at"],
+            "state = 3 AND series_key IS NOT NULL AND error IS NULL",
+        ),
     ):
         op.create_index(
             name,
