@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +80,22 @@ def test_damage_is_found(data):
     if place < 16:
         with pytest.raises(DamagedError):
             decode_events(bytes(changed_data))
+
+
+def test_a_reader_that_knows_the_document_alone():
+    """docs/format/events.md suffices to read a row, byte by byte, in plain Python."""
+    quiet = transition(7 << 32 | 3, BELOW_MIN, QUIET)
+    quiet["since"], quiet["low"], quiet["extreme"], quiet["count"] = -5, 1.5, 2.5, 9
+    (row,) = encode_events(np.concatenate([transition(3 << 32), quiet]), [changed(2, a=1)], NAMES)
+    magic, n, b, d = struct.unpack_from("<4sIII", row.data)
+    assert (magic, n, d) == (b"MEV1", 2, 1)
+    fields = struct.unpack_from("<qBBBBIqqdd" + "qd" * 3, row.data, 16 + 96)
+    assert fields[:10] == (7 << 32 | 3, 2, 2, 0, 0, 9, -5, 0, 1.5, 0.0)
+    assert fields[-1] == 2.5
+    documents = json.loads(row.data[16 + 96 * n : 16 + 96 * n + b])
+    assert documents == [{"type": "meterite.metric.changed", "metric_id": 2, "data": {"a": 1}, "subject": ""}]
+    names = json.loads(row.data[16 + 96 * n + b :])
+    assert names["2"] == ["b", "B", "°C"]
+    checked = struct.pack("<7q", 5, 1, row.metric_first, row.metric_last, row.types, row.count, 77)
+    columns = (5, 1, row.metric_first, row.metric_last, row.types, row.count, 77)
+    assert zlib.crc32(checked + row.data) == event_checksum(*columns, row.data)
