@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import msgspec
 import structlog
 from starlette.responses import StreamingResponse
@@ -66,7 +67,8 @@ class EventStream(StreamingResponse):
         else:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            await asyncio.shield(self._following.aclose())
+            with anyio.CancelScope(shield=True):
+                await self._following.aclose()
 
     async def _send_all(self, send: Send) -> None:
         events, cursor = self._first
