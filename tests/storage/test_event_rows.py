@@ -46,6 +46,17 @@ def test_what_goes_in_comes_out(noise):
     assert row.count == count + 2
 
 
+def test_few_and_many_have_the_same_bounds():
+    """However they are found."""
+    rows = [transition(m << 32, (ABOVE_MAX, BELOW_MIN)[m % 2], QUIET * (m == 9)) for m in (5, 3, 9, 4)]
+    (few,) = encode_events(np.concatenate(rows), [], NAMES)
+    (many,) = encode_events(np.concatenate(rows * 3), [], NAMES)
+    assert (few.metric_first, few.metric_last, few.types) == (3, 9, 3)
+    assert (many.metric_first, many.metric_last, many.types) == (3, 9, 3)
+    (quiet,) = encode_events(rows[2], [], NAMES)
+    assert quiet.types == 0
+
+
 def test_bounds_and_types():
     """The metrics, 0 where an event is about none; a quiet transition adds its metric and no type."""
     quiet = transition(7 << 32, BELOW_MIN, QUIET)

@@ -18,7 +18,7 @@ import numpy as np
 
 from meterite.model.event import TYPE_BITS
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName, kinds_of
-from meterite.model.limits import TRANSITION
+from meterite.model.limits import QUIET, TRANSITION
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.sections import damaged
 
@@ -33,6 +33,7 @@ Name = tuple[str, str, str | None]
 _MAGIC: Final = b"MEV1"
 _HEADER: Final = struct.Struct("<4sIII")
 _CHECKED_COLUMNS: Final = struct.Struct("<7q")
+_FEW: Final = 6
 _ENCODER: Final = msgspec.json.Encoder()
 _DOCUMENTS: Final = msgspec.json.Decoder(list[Document])
 _NAMES: Final = msgspec.json.Decoder(dict[int, MetricName])
@@ -90,7 +91,11 @@ def bounds_of(transitions: NDArray[np.void], documents: Sequence[Document]) -> t
     types = 0
     for document in documents:
         types |= TYPE_BITS[document.type]
-    if len(transitions):
+    if len(transitions) <= _FEW:  # most rows have one, and five calls of numpy take as long as their insert
+        for series_id, kind, flags, *_ in transitions.tolist():
+            ids.append(series_id >> SERIES_ORDINAL_BITS)
+            types |= 0 if flags & QUIET else kind
+    else:
         series = transitions["series"]
         ids += [int(series.min()) >> SERIES_ORDINAL_BITS, int(series.max()) >> SERIES_ORDINAL_BITS]
         types |= int(np.bitwise_or.reduce(kinds_of(transitions)))
