@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -459,6 +461,26 @@ def test_processes_share_the_work(raised):
         found = pool.starmap(drain, [(raised.path, "one"), (raised.path, "two")])
     assert sorted(itertools.chain.from_iterable(found)) == every
     assert raised.store.outbox.counts()[0].open == 0
+
+
+def claim_and_die(path):
+    raised = Raised(path)
+    assert raised.store.outbox.claim("dead", "ops", 100)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_had_claimed_comes_back(raised):
+    """Once its lease ended: all of it, and the attempt counts."""
+    every = ready(raised, 5)
+    process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(raised.path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert raised.store.outbox.claim("me", "ops", 100) == []
+    raised.now += LEASE_US
+    claimed = raised.store.outbox.claim("me", "ops", 100)
+    assert ids(claimed) == every
+    assert {delivery.attempts for delivery in claimed} == {1}
 
 
 def test_the_queries_use_their_indexes(raised):
