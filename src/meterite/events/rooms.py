@@ -255,7 +255,7 @@ class ThreadRoom:
             self._open_once()
             job.note = self._filters.objection_now(job.delivery.event, self._name)
             if not job.note:
-                _wait_for(self._handler.handle(job.delivery.event))
+                finish(self._handler.handle(job.delivery.event))
         except BaseException as exc:  # noqa: BLE001 - nothing that a handler raises may go further
             job.error = exc
         self._done(job)
@@ -275,8 +275,8 @@ class ThreadRoom:
             log.warning("handler.not_closed", handler=self._name, reason=one_line(exc))
 
 
-def _wait_for(answer: Any) -> None:
-    """A function may answer an awaitable, too: a coroutine function behind a decorator does."""
+def finish(answer: Any) -> None:
+    """Wait for what a function answered: it may be an awaitable, too, of a coroutine function behind a decorator."""
     if inspect.isawaitable(answer):
 
         async def waiting() -> None:
