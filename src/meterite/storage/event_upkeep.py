@@ -39,10 +39,7 @@ _LOOKED_AT: Final = (
     " FROM handler WHERE active"
 )
 """The first row that some handler hasn't looked at, or not at all of it."""
-_OPEN: Final = (
-    "SELECT 1 FROM delivery WHERE handler = ? AND event_row = ? AND state <= 2 AND handler IN"
-    " (SELECT id FROM handler WHERE active) LIMIT 1"
-)
+_OPEN: Final = "SELECT 1 FROM delivery WHERE handler = ? AND event_row = ? AND state <= 2 LIMIT 1"
 _DROP_DELIVERIES: Final = (
     "DELETE FROM delivery WHERE (handler, event_row, ordinal) IN"
     " (SELECT handler, event_row, ordinal FROM delivery WHERE handler = ? AND event_row = ? LIMIT ?)"
@@ -160,20 +157,23 @@ class EventUpkeep:
 
     def _remove(self, rows: list[int]) -> Iterator[None]:
         with self._work.database.reading() as conn:
-            raw = driver_of(conn)
-            handlers = [row[0] for row in raw.execute("SELECT id FROM handler ORDER BY id")]
-            waiting = [row_id for row_id in rows if not _is_open(raw, handlers, row_id)]
+            handlers = dict(driver_of(conn).execute("SELECT id, active FROM handler ORDER BY id").fetchall())
+        told = [handler for handler, active in handlers.items() if active]
+        waiting = [row_id for row_id in rows if not self._is_open(told, row_id)]
         waiting.reverse()
         while waiting:
             with self._work.write() as conn:
-                gone = _remove_some(driver_of(conn), handlers, waiting)
+                gone = _remove_some(driver_of(conn), list(handlers), waiting)
             self._work.done.swept_rows += gone
             self._work.logged(gone * 16_384)
             yield
 
-
-def _is_open(raw: sqlite3.Connection, handlers: list[int], row_id: int) -> bool:
-    return any(raw.execute(_OPEN, (handler, row_id)).fetchone() is not None for handler in handlers)
+    def _is_open(self, handlers: list[int], row_id: int) -> bool:
+        """A transaction each: a row may have many deliveries."""
+        self._work.check()
+        with self._work.database.reading() as conn:
+            raw = driver_of(conn)
+            return any(raw.execute(_OPEN, (handler, row_id)).fetchone() is not None for handler in handlers)
 
 
 def _remove_some(raw: sqlite3.Connection, handlers: list[int], waiting: list[int]) -> int:
