@@ -111,7 +111,8 @@ def alarms_of(row: EventRow) -> NDArray[np.void]:
     alarms = np.zeros(len(transitions), ALARM)
     for name in _STATE:
         alarms[name] = transitions[name]
-    told = np.isin(kinds_of(transitions), (ABOVE_MAX, BELOW_MIN)) & (transitions["flags"] & LATE == 0)
+    told = np.isin(kinds_of(transitions), (ABOVE_MAX, BELOW_MIN)) & (transitions["state"] != 0)
+    told &= transitions["flags"] & LATE == 0
     for name in _TOLD[3:]:
         alarms[name] = np.where(told, transitions[name], 0)
     alarms["event_row"] = np.where(told, row.id, 0)
@@ -121,21 +122,24 @@ def alarms_of(row: EventRow) -> NDArray[np.void]:
 
 
 def _folded(alarms: NDArray[np.void]) -> NDArray[np.void]:
-    """Of each series the last row, with the last that was told since the state began; those at rest are left out."""
+    """Of each series the last row, with what was last told since its state began; those at rest are left out."""
     last = alarms[_last_of(alarms["series"])]
-    told = alarms[alarms["event_row"] != 0]
-    told = told[_last_of(told["series"])]
-    place = np.searchsorted(told["series"], last["series"])
-    place[place == len(told)] = 0
-    found = np.zeros(len(last), bool)
-    if len(told):
-        match = told[place]
-        found = (match["series"] == last["series"]) & (match["since"] == last["since"])
-        found &= match["state"] == last["state"]
-        for name in _TOLD:
-            last[name] = np.where(found, match[name], 0)
+    of = np.searchsorted(last["series"], alarms["series"])
+    same = (alarms["state"] == last["state"][of]) & (alarms["since"] == last["since"][of])
+    other = _newest_of(of, ~same, len(last))
+    told = _newest_of(of, (alarms["event_row"] != 0) & (np.arange(len(of)) > other[of]), len(last))
+    for name in _TOLD:
+        last[name] = np.where(told >= 0, alarms[name][told], 0)
     kept: NDArray[np.void] = last[(last["state"] != 0) | (last["pending"] != 0)]
     return kept
+
+
+def _newest_of(of: NDArray[np.intp], chosen: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """For each of ``count`` the last place in ``of`` that is chosen; -1 for none."""
+    places = np.flatnonzero(chosen)
+    newest = np.full(count, -1)
+    np.maximum.at(newest, of[places], places)
+    return newest
 
 
 def _last_of(series: NDArray[np.int64]) -> NDArray[np.intp]:
