@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -154,3 +156,11 @@ def test_what_was_told(events):
     }
     assert [event.data["late"] for event in events[EventType.ABOVE_MAX]] == [False, True]
     assert len(events[EventType.DEAD]) == sum(len(found) for found in events.values()) // 2
+
+
+def test_the_example_of_the_docs_is_an_event():
+    """The one in ``docs/events.md``; its words for types are all there are."""
+    page = (DOCS.parent / "events.md").read_text("utf-8")
+    example = json.loads(textwrap.dedent(page[page.index("    {\n") : page.index("    }\n") + 6]))
+    assert mistakes(strict(schema_of(example["type"])), example) == []
+    assert set(re.findall(r"^\| `(meterite\.[a-z_.]+)`", page, re.MULTILINE)) == set(EventType)
