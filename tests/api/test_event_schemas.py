@@ -161,6 +161,6 @@ def test_what_was_told(events):
 def test_the_example_of_the_docs_is_an_event():
     """The one in ``docs/events.md``; its words for types are all there are."""
     page = (DOCS.parent / "events.md").read_text("utf-8")
-    example = json.loads(textwrap.dedent(page[page.index("    {\n") : page.index("    }\n") + 6]))
+    example = json.loads(textwrap.dedent(page[page.index("    {\n") : page.index("\n    }\n") + 7]))
     assert mistakes(strict(schema_of(example["type"])), example) == []
     assert set(re.findall(r"^\| `(meterite\.[a-z_.]+)`", page, re.MULTILINE)) == set(EventType)
