@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from meterite.catalog import Catalog
 from meterite.event_log import EventLog
+from meterite.events.deliveries import Deliveries, Sources
 from meterite.lanes import Lanes
 from meterite.model.errors import MeteriteError
 from meterite.query.select import Selector
@@ -14,14 +15,22 @@ from meterite.query.summarizer import Summarizer
 from meterite.recording.group import GroupCommit
 from meterite.recording.recorder import Recorder
 from meterite.storage.database import sqlite_path
+from meterite.storage.file import prepare_file
 from meterite.storage.store import SqliteStore
 from meterite.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from meterite.model.columns import Labels
     from meterite.settings import Settings
     from meterite.storage.interface import Append, Store
+
+
+def sources_of(settings: Settings) -> Sources:
+    """Handlers and plug-ins, in the clear."""
+    handlers = [handler.in_clear() for handler in settings.handlers]
+    return Sources(handlers, settings.plugins, settings.plugins_dir, settings.strict_plugins)
 
 
 class Service:
@@ -29,8 +38,9 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._lanes = Lanes()
+        self._path = sqlite_path(settings.database_url)
         self.store: Store = SqliteStore(
-            sqlite_path(settings.database_url),
+            self._path,
             cache_bytes=settings.cache_bytes,
             journal_rows_max=settings.journal_rows_max,
             events_keep_s=settings.events_keep_s(),
@@ -41,19 +51,32 @@ class Service:
         self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock)
         self.selector = Selector(self.store, self.catalog, self._lanes)
         self.summarizer = Summarizer(self.store, self.catalog, self._lanes)
+        self._deliveries = Deliveries(self.store, sources_of(settings))
         self._upkeep = Upkeep(self.store)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.cookie_secret = b""
 
     async def open(self) -> None:
-        """Open or make the database. SchemaTooNewError, UnavailableError."""
+        """Open or make the database. SettingsError, SchemaTooNewError, UnavailableError."""
+        self._loop = asyncio.get_running_loop()
+        self._deliveries.load(self._record)
+        await self._lanes.write(prepare_file, self._path)
         await self._lanes.write(self.store.open)
         self.cookie_secret = await self._lanes.write(self.store.cookie_secret)
         await self.catalog.refresh()
         self._upkeep.start()
+        await self._lanes.write(self._deliveries.start)
 
     def _commit(self, appends: Sequence[Append]) -> None:
         self.store.commit(appends)
         self.events.wake()
+        self._deliveries.wake()
+
+    async def _record(self, org: str, code: str, value: float, at_us: int | None, labels: Labels) -> None:
+        """For handlers, which have event loops of their own."""
+        assert self._loop is not None
+        recording = self.recorder.record_one(org, code, value, at_us, labels)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(recording, self._loop))
 
     async def ready(self) -> list[str]:
         """What stands in the way of work; none when all is well."""
@@ -65,6 +88,7 @@ class Service:
     async def close(self) -> None:
         """After what is in flight is committed."""
         self.events.stop()
+        await asyncio.to_thread(self._deliveries.close)  # while handlers may still record
         await asyncio.to_thread(self._group.close)
         await asyncio.to_thread(self._lanes.close)
         await asyncio.to_thread(self._upkeep.stop)
