@@ -179,6 +179,20 @@ def test_results_are_stored_together():
     assert place.courier.looks_again_in_s() is None
 
 
+def test_it_looks_when_the_first_retry_is_due():
+    """To the moment, where that is sooner than the next look; once, for each."""
+    place = Place()
+    due_s = []
+    for number in range(3):
+        result = place.one(Retry("no"), number=number)
+        due_s.append((result.retry_at_us - RECORDED_AT_US) / 1e6)
+    assert place.courier.looks_again_in_s() == pytest.approx(min(due_s))
+    place.time.now_s = 10.0
+    assert place.courier.looks_again_in_s() == 0
+    place.courier.vacancies()
+    assert place.courier.looks_again_in_s() is None
+
+
 def failing(place, count):
     """So many failures, one after the other."""
     for number in range(count):

@@ -66,6 +66,7 @@ class Courier:
         self._results: list[Result] = []
         self._oldest_s = 0.0
         self._window = WINDOW_FIRST
+        self._due_us: int | None = None
         self._asked = 0
         self._more_wait = False
         self.room: Room | None = None
@@ -84,6 +85,8 @@ class Courier:
         return self._asked
 
     def _vacancies(self) -> int:
+        if self._due_us is not None and self._due_us <= self._clock.now_us():
+            self._due_us = None
         if len(self._stuck) >= self.options.concurrency or len(self._results) >= WINDOW_LAST:
             return 0
         allowed = self._breaker.allows(self._clock.monotonic(), len(self._jobs))
@@ -214,6 +217,10 @@ class Courier:
     def stored(self, results: Sequence[Result]) -> None:
         """Those of :meth:`results` are on disk."""
         del self._results[: len(results)]
+        due = [result.retry_at_us for result in results if result.retry_at_us]
+        if self._due_us is not None:
+            due.append(self._due_us)
+        self._due_us = min(due, default=None)
 
     def looks_again_in_s(self) -> float | None:
         """When there is something to do without anybody's waking; None where there isn't."""
@@ -221,6 +228,8 @@ class Courier:
         times = [self._breaker.wakes_in_s(now_s)]
         if self._results:
             times.append(max(0.0, self._oldest_s + RESULTS_WAIT_S - now_s))
+        if self._due_us is not None and not self._breaker.is_open:
+            times.append(max(0.0, (self._due_us - self._clock.now_us()) / SECOND_US))
         return min((time for time in times if time is not None), default=None)
 
     def give_back(self, *, begun: bool) -> None:
