@@ -184,6 +184,27 @@ def test_a_file_that_is_not_text(env_file):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f'api_tokens={{\n  "{SECRET}": "one"\n}}\n', "api_tokens in .env can't go on in line 2"),
+        (f'access_log=true\n"{SECRET}": "one"\n', "access_log in .env can't go on in line 2"),
+        (f'# a comment\n"{SECRET}: one"\n', ".env can't be read in line 2: write name=value"),
+        (f'api_tokens={{"{SECRET}":"one",\n"x":"two"}}\n', "api_tokens is not JSON; write it in one line"),
+    ],
+)
+def test_a_line_that_can_not_be_read(env_file, capfd, caplog, text, said):
+    """Told with its number in the one line, and with no other line before it."""
+    assert refused(text, env_file).startswith(said)
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+
+
+def test_several_lines_between_quotes(env_file):
+    """Where the file's format allows them."""
+    env_file.write_text('api_tokens=\'{\n  "a": "one"\n}\'\n', encoding="utf-8")
+    assert load_settings().tokens() == {"a": "one"}
+
+
 def test_the_docs_name_every_setting():
     """A setting that docs/settings.md doesn't name, or one that is no more, fails here."""
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")

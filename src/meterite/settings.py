@@ -8,6 +8,7 @@ A file ``.env`` in the working directory is read, the environment's variables of
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -280,10 +281,28 @@ def _load(model: type[SettingsT]) -> SettingsT:
 
 
 def _names_in_file(path: Path) -> list[str]:
+    """Reads it before the framework does, which would warn of a line that it can't read, and go on without it."""
     try:
-        return list(dotenv_values(path, encoding="utf-8", interpolate=False))
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError("env-file", f"{ENV_FILE} can't be read: {type(exc).__name__}") from None
+    names: list[str] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            raise _unreadable(binding.original.line, names)
+        if binding.key is not None:
+            names.append(binding.key)
+    return names
+
+
+def _unreadable(line: int, before: list[str]) -> SettingsError:
+    """Most likely the setting before it goes on there."""
+    if before and before[-1].lower() in Settings.model_fields:
+        name = before[-1].lower()
+        return SettingsError(
+            name.replace("_", "-"), f"{name} in {ENV_FILE} can't go on in line {line}: write it in one line"
+        )
+    return SettingsError("env-file", f"{ENV_FILE} can't be read in line {line}: write name=value in one line")
 
 
 def _refuse_near(names: Iterable[str], cutoff: float, where: str) -> None:
