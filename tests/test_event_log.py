@@ -184,14 +184,17 @@ def test_looks_are_shared_and_end_with_the_last_follower():
         for one in crowd:
             await anext(one)
         store.looks = 0
+        store.asked.clear()
         waiting = [asyncio.ensure_future(anext(one)) for one in crowd]
         await asyncio.sleep(30.5)
         reads = len(store.asked)
+        assert reads <= 3
         assert store.looks <= 32
         await asyncio.sleep(20)
         assert len(store.asked) == reads
         store.tell(1)
         assert all(ids(told) == ["0001"] for told in await asyncio.gather(*waiting))
+        assert len(store.asked) == reads + 1
         for one in crowd:
             await one.aclose()
         await asyncio.sleep(5)
@@ -277,6 +280,31 @@ def test_followers_are_bounded():
         for one in (*crowd, other):
             await one.aclose()
         assert not log._following
+
+    run(scenario)
+
+
+def test_one_who_leaves_takes_nothing_from_the_others():
+    """Not the read that they share, nor what became of it."""
+
+    async def scenario(store, log, timers):
+        crowd = [following(log, after="0000") for _ in range(3)]
+        waiting = [asyncio.ensure_future(anext(one)) for one in crowd]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(log._reading) == 1
+        waiting[0].cancel()
+        store.tell(1)
+        assert [ids(await one) for one in waiting[1:]] == [["0001"], ["0001"]]
+        for one in crowd:
+            await one.aclose()
+        assert not log._reading
+        lonely = following(log, after="bad")
+        refused = asyncio.ensure_future(anext(lonely))
+        await asyncio.sleep(0)
+        refused.cancel()
+        await asyncio.sleep(1)
+        assert not log._reading
 
     run(scenario)
 

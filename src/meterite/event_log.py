@@ -2,7 +2,7 @@
 
 What this file guarantees: who follows misses nothing, whichever worker committed it, since he reads the store behind
 his cursor and is only told when to look; nothing is queued for him, so a slow one costs no more than a fast one. All of
-a worker's followers share one look a second, and one after each of its own commits.
+a worker's followers share one look a second, and one after each of its own commits; those at one place share the read.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class EventLog:
         self._tail = Tail(self._newest, gap_s)
         self._following: Counter[str] = Counter()
         self._turns = asyncio.Semaphore(_READERS)
+        self._reading: dict[tuple[str, Wanted, str, str], asyncio.Task[EventPage]] = {}
 
     async def page(
         self, org: str, wanted: Wanted, *, after: str | None, acked: bool | None = None, limit: int
@@ -143,8 +144,7 @@ class EventLog:
             due = time()
             while True:
                 seen = self._tail.newest  # before the look: what comes during it is looked for once more
-                async with self._turns:
-                    page = await self.page(org, wanted, after=cursor, limit=PAGE_EVENTS)
+                page = await self._shared(org, wanted, cursor, seen)
                 cursor = page.next or cursor
                 if page.events or time() >= due:
                     due = time() + idle_s
@@ -153,6 +153,24 @@ class EventLog:
                     await self._tail.newer(seen, due - time())
                 if self._tail.stopped:
                     return
+
+    async def _shared(self, org: str, wanted: Wanted, cursor: str, seen: str) -> EventPage:
+        """One read for all who stand at one place and know of the same events: it began after those."""
+        key = org, wanted, cursor, seen
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = asyncio.create_task(self._in_turn(org, wanted, cursor))
+            reading.add_done_callback(lambda done: self._read(key, done))
+        return await asyncio.shield(reading)
+
+    def _read(self, key: tuple[str, Wanted, str, str], done: asyncio.Task[EventPage]) -> None:
+        del self._reading[key]
+        if not done.cancelled():
+            done.exception()  # seen, even if nobody waits any more
+
+    async def _in_turn(self, org: str, wanted: Wanted, cursor: str) -> EventPage:
+        async with self._turns:
+            return await self.page(org, wanted, after=cursor, limit=PAGE_EVENTS)
 
     @contextlib.contextmanager
     def _place(self, org: str) -> Iterator[None]:
