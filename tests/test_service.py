@@ -6,6 +6,7 @@ from meterite.model.columns import Single
 from meterite.model.metric import MetricSpec
 from meterite.service import Service
 from meterite.settings import Settings
+from meterite.storage.event_rows import event_checksum
 from meterite.storage.interface import Append
 
 
@@ -25,5 +26,27 @@ def test_as_many_commits_as_are_set_wait_in_the_journal(tmp_path):
     view.close()
     with store.database.reading() as conn:
         assert conn.exec_driver_sql("SELECT sum(count) FROM run").scalar_one() == 3
+    compaction.close()
+    store.close()
+
+
+def test_events_are_kept_for_as_long_as_is_set(tmp_path):
+    """``events_keep`` of an hour: an older event goes, a newer one stays."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    service = Service(Settings(database_url=url, api_tokens={"a": "org"}, events_keep="1h"))
+    store = service.store
+    store.open()
+    store.catalog.create("org", MetricSpec(code="m", name="m"))
+    store.catalog.update("org", "m", {"name": "old"})
+    with store.database.writing() as conn:  # as if it had been two hours ago
+        row = conn.exec_driver_sql("SELECT * FROM event").one()
+        aged = (*row[:6], row.recorded_at - 7_200_000_000)
+        checksum = event_checksum(*aged, row.data)
+        conn.exec_driver_sql("UPDATE event SET recorded_at = ?, checksum = ?", (aged[6], checksum))
+    store.catalog.update("org", "m", {"name": "new"})
+    compaction = store.compaction()
+    while compaction.run_once():
+        pass
+    assert [event.data["after"] for event in store.events.select("org").events] == [{"name": "new"}]
     compaction.close()
     store.close()

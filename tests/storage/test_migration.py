@@ -6,13 +6,16 @@ import re
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from meterite.model.columns import Batch
 from meterite.model.metric import MetricSpec, Notify
 from meterite.storage import migrate
+from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.maintenance import verify
 from meterite.storage.schema import SCHEMA_REVISION, metadata
 from meterite.storage.store import SqliteStore
@@ -71,9 +74,21 @@ def test_a_file_of_revision_1_keeps_its_data(tmp_path):
             "INSERT INTO metric (org, code, name, min_reading, max_reading, on_conflict, active, series_next, version)"
             " VALUES (1, 'A', 'a', 0, 5, 'last', 1, 1, 0)"
         )
+        conn.execute('INSERT INTO series VALUES (1 << 32 | 1, 1, 1, \'{"host":"a"}\')')
+        batch = Batch(np.array([1 << 32 | 1]), np.zeros(2, np.uint32), np.array([5, 6]), np.array([7.5, 8.5]))
+        data = encode_journal(batch)
+        row = (1 << 16, 1, 1 << 32 | 1, 1 << 32 | 1, 5, 6, 2, 77)
+        conn.execute(
+            "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, journal_checksum(*row, data), data)
+        )
         conn.commit()
     store = make(path)
     metric = store.catalog.metric("here", "A")
+    with closing(store.view(1)) as view:
+        (columns,) = view.scan(store.span(metric, None, None, (("host", "a"),)))
+        assert (columns.at_us.tolist(), columns.values.tolist()) == ([5, 6], [7.5, 8.5])
+        assert view.recorded_at(columns.seq).tolist() == [77, 77]
+    assert store.events.select("here").events == []
     assert metric.spec == MetricSpec(code="A", name="a", min_reading=0.0, max_reading=5.0)
     assert metric.spec.notify is Notify.CHANGE
     store.close()
