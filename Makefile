@@ -1,5 +1,6 @@
 # Every target sets up what it needs: a fresh machine with python3.11 (with venv and headers), make and gcc suffices.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8000
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.meterite-setup
@@ -9,7 +10,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 .PHONY: help setup setup-system run test lint bench soak openapi lock
 
 help:
-	@echo "make run      start the service on http://127.0.0.1:8000"
+	@echo "make run      start the service on http://127.0.0.1:8000 (PORT=8001: on another port)"
 	@echo "make test     every test but the long ones"
 	@echo "make soak     the long crash and load tests"
 	@echo "make lint     ruff, mypy, import-linter"
@@ -31,7 +32,7 @@ setup-system:
 	@requirements/system.sh
 
 run: setup
-	$(VENV)/bin/meterite serve
+	$(VENV)/bin/meterite serve --port $(PORT)
 
 test: setup setup-system
 	$(PY) -m pytest -q -m "not soak"

@@ -1,8 +1,15 @@
-"""Settings of ``gunicorn app.main:app``: several processes, each its own event loop, one database file."""
+"""Settings of ``gunicorn app.main:app``: several processes, each its own event loop, one database file.
+
+What the operator can mend (a setting, the database's file) is told in one line before a worker is started: gunicorn
+would start one that fails again and again.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+from pathlib import Path
+from typing import Any
 
 from uvicorn_worker import UvicornWorker
 
@@ -27,3 +34,33 @@ worker_class = MeteriteWorker
 preload_app = False
 # A second more than the workers take for what is in flight, so that the last commit isn't cut off.
 graceful_timeout = 9
+# gunicornc isn't needed, and its socket would be made in the home of whoever runs this.
+control_socket_disable = True
+
+
+def on_starting(_server: Any) -> None:
+    """Before anything is bound."""
+    importlib.import_module("app")  # finds the package where it isn't installed
+    from meterite.cli import first_start
+
+    if not first_start.is_first(Path.cwd(), os.environ):
+        _check()
+
+
+def when_ready(server: Any) -> None:
+    """Bound, and no worker started yet: a first start knows its address."""
+    from meterite.cli import first_start, listening
+
+    if first_start.is_first(Path.cwd(), os.environ):
+        _check(listening.of_gunicorn(server.cfg))
+
+
+def _check(bound: Any = None) -> None:
+    from meterite.cli import first_start, starting
+
+    try:
+        first_start.ensure_settings(bound)
+        starting.check()
+    except starting.MENDABLE as exc:
+        starting.tell(exc)
+        raise SystemExit(starting.UNUSABLE) from None

@@ -25,11 +25,12 @@ from meterite.api.event_schemas import event_schemas
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
+from meterite.cli import starting
 from meterite.cli.first_start import ensure_settings
+from meterite.cli.listening import of_uvicorn
 from meterite.cli.serving import StartErrors
-from meterite.model.errors import SchemaTooNewError, SettingsError
+from meterite.model.errors import MeteriteError
 from meterite.service import Service
-from meterite.settings import load_settings
 from meterite.stop_signal import noticing_stop
 from meterite.web import pages
 from meterite.web.routes import install_web
@@ -94,7 +95,7 @@ class Meterite:
     async def _lifespan(self, _api: FastAPI) -> AsyncIterator[None]:
         try:
             await self._service.open()
-        except (SettingsError, SchemaTooNewError) as exc:
+        except MeteriteError as exc:
             self._refusal = exc.message
             StartErrors.seen = True
             raise
@@ -158,14 +159,14 @@ def create_app(settings: Settings, service: Service | None = None) -> Meterite:
 
 def _first() -> Meterite:
     try:
-        ensure_settings()
-        settings = load_settings()
+        ensure_settings(of_uvicorn(sys.argv))
+        settings = starting.check()
         configure_logs(settings.log_format)
         govern_server_logs(settings.api_key_name)
         app = create_app(settings)
-    except SettingsError as exc:
-        sys.stderr.write(f"meterite: {exc.message}\n")
-        raise SystemExit(2) from None
+    except starting.MENDABLE as exc:
+        starting.tell(exc)
+        raise SystemExit(starting.failed_status()) from None
     gc.freeze()  # what was imported stays; a full collection looks through it for 50 ms, and all requests wait
     return app
 

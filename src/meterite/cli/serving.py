@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from meterite.model.errors import SchemaTooNewError, SettingsError
+from meterite.model.errors import MeteriteError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 APP = "meterite.app:app"
 IN_FLIGHT_SECONDS = 8  # of the 10 s that a stop may take; the rest is for the last commit
 STARTUP_FAILURE = 3  # uvicorn's exit status where the app didn't start
+
+_OURS = re.compile(rf"{re.escape(MeteriteError.__module__)}\.\w+: (.*)")
 
 
 class StartErrors(logging.Filter):
@@ -32,7 +35,7 @@ class StartErrors(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record; shorten those that a mistake of the operator's caused."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (SettingsError, SchemaTooNewError)):
+        if isinstance(error, MeteriteError):
             record.msg, record.args = error.message, ()
             record.exc_info = record.exc_text = None
             StartErrors.seen = True
@@ -40,12 +43,10 @@ class StartErrors(logging.Filter):
         text = str(record.msg)
         if "failed to start, stopping the parent process" in text:
             StartErrors.failed = True  # uvicorn's parent would end with 0
-        last = text.rstrip().rpartition("\n")[2]
-        for kind in (SettingsError, SchemaTooNewError):
-            prefix = f"{kind.__module__}.{kind.__qualname__}: "
-            if text.startswith("Traceback") and last.startswith(prefix):
-                record.msg, record.args = last.removeprefix(prefix), ()
-                StartErrors.seen = True
+        last = _OURS.fullmatch(text.rstrip().rpartition("\n")[2])
+        if text.startswith("Traceback") and last:
+            record.msg, record.args = last.group(1), ()
+            StartErrors.seen = True
         return True
 
 

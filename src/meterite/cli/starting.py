@@ -1,0 +1,60 @@
+"""What has to hold before any server or worker is started.
+
+Guaranteed: what the operator can mend is told once, in one line on stderr, before anything is forked or bound.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from typing import TYPE_CHECKING, Final
+
+from meterite.model.errors import MeteriteError, SchemaTooNewError, SettingsError
+
+if TYPE_CHECKING:
+    from meterite.settings import Settings
+
+UNUSABLE: Final = 2
+"""The exit status where a setting or a file can't be used."""
+WORKER_FAILED: Final = 3
+"""Of a worker: uvicorn's and gunicorn's parents start it again for ever if it ends with anything else."""
+MENDABLE: Final = (SettingsError, SchemaTooNewError)
+
+
+def check() -> Settings:
+    """The settings, with the database's file made where there was none. SettingsError, SchemaTooNewError."""
+    from meterite.settings import load_settings
+    from meterite.storage.database import sqlite_path
+    from meterite.storage.file import prepare_file
+
+    settings = load_settings()
+    prepare_file(sqlite_path(settings.database_url))
+    return settings
+
+
+def database_url(*, err: bool = False) -> str:
+    """Of a file that is there and can be used; where there is none that is said on stdout, or on stderr."""
+    import typer
+
+    from meterite.settings import load_settings
+    from meterite.storage.database import sqlite_path
+    from meterite.storage.file import check_file, shown
+
+    url = load_settings().database_url
+    path = sqlite_path(url)
+    if not path.exists():
+        typer.echo(f"There is no file {shown(path)}.", err=err)
+        raise typer.Exit(1)
+    check_file(path)
+    return url
+
+
+def tell(error: MeteriteError) -> None:
+    sys.stderr.write(f"meterite: {error.message}\n")
+    sys.stderr.flush()
+
+
+def failed_status() -> int:
+    """The exit status of this process where the app can't be made."""
+    is_worker = multiprocessing.parent_process() is not None or "gunicorn.arbiter" in sys.modules
+    return WORKER_FAILED if is_worker else UNUSABLE

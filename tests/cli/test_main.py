@@ -1,0 +1,124 @@
+"""The command line as it is called: what can't be used is one line, and the exit status says so."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from meterite.settings import Settings
+from meterite.storage.schema import SCHEMA_REVISION
+
+SRC = Path(__file__).resolve().parent.parent.parent / "src"
+SERVE = ("serve", "--port", "0")
+SECRET = "hush-hush-123456"
+
+
+def meterite(directory, *args, **environ):
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    environ = {"API_TOKENS": f'{{"{SECRET}": "org"}}'} | environ
+    return subprocess.run(
+        [sys.executable, "-m", "meterite", *args],
+        cwd=directory,
+        env=kept | {"PYTHONPATH": str(SRC)} | {name: value for name, value in environ.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def is_one_line(done, *said):
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr.startswith("meterite: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert all(word in done.stderr for word in said), done.stderr
+    assert SECRET not in done.stderr
+
+
+@pytest.fixture
+def newer(tmp_path):
+    """A file that the next version wrote."""
+    path = tmp_path / "meterite.db"
+    with closing(sqlite3.connect(path)) as conn:
+        for table in ("clock", "org", "metric"):
+            conn.execute(f"CREATE TABLE {table} (id INTEGER)")
+        conn.execute(f"PRAGMA user_version={SCHEMA_REVISION + 1}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "args", [SERVE, (*SERVE, "--workers", "2"), (*SERVE, "--reload"), ("verify",), ("compact",)]
+)
+def test_a_newer_file(newer, args):
+    """Whatever was to be done with it, and however many processes were to do it."""
+    is_one_line(meterite(newer, *args), "was written by a newer Meterite")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:////proc/nowhere/m.db", "/proc/nowhere/m.db can't be made"),
+        ("sqlite:///.", "is a directory; name a file in it"),
+        ("sqlite:///text", "is no SQLite database"),
+        ("postgresql://x/y", "database_url must be sqlite:///file"),
+        ("nothing", "database_url is not an address of a database"),
+    ],
+)
+def test_a_file_that_can_not_be_used(tmp_path, url, said):
+    """The setting is named, and nothing is left behind."""
+    (tmp_path / "text").write_text("not a database")
+    is_one_line(meterite(tmp_path, *SERVE, "--workers", "2", DATABASE_URL=url), said)
+    assert [one.name for one in tmp_path.iterdir()] == ["text"]
+
+
+def test_tokens_over_several_lines(tmp_path):
+    """No warnings of a library before the line."""
+    (tmp_path / ".env").write_text(f'api_tokens={{\n  "{SECRET}": "one",\n  "b": "two"\n}}\n')
+    is_one_line(meterite(tmp_path, *SERVE, API_TOKENS=""), "api_tokens in .env can't go on in line 2")
+
+
+def test_a_port_that_is_taken(tmp_path):
+    """Told before ``.env`` is written and an address is printed."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = meterite(tmp_path, "serve", "--port", str(port), API_TOKENS="")
+    is_one_line(done, f"port {port}, is taken", f"--port {port + 1}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["verify", "compact"])
+def test_a_file_that_is_not_there(tmp_path, command):
+    """Said, and none is made."""
+    done = meterite(tmp_path, command)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == f"There is no file {tmp_path / 'meterite.db'}.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_whole_where_nobody_looks(tmp_path):
+    """In a pipe no line is folded, however long the path."""
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    empty = deep / "meterite.db"
+    empty.touch()
+    for command, said in (("verify", "all holds."), ("compact", "were free.")):
+        done = meterite(deep, command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("\n") == 1
+        assert said in done.stdout
+
+
+def test_as_a_module(tmp_path):
+    """``python -m meterite`` is ``meterite``."""
+    done = meterite(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "Usage: python -m meterite" in done.stdout
