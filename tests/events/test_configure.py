@@ -188,7 +188,7 @@ def test_kinds_that_fail_are_told():
         "broken": "BrokenPipeError: gone",
         "acme": None,
         "thief": "ValueError: another plug-in gives the kind 'pager'",
-        "confused": "TypeError: the kind 'x' is no Kind with HandlerOptions",
+        "confused": "TypeError: 'x' is no name of a Kind",
     }
     with pytest.raises(SettingsError, match=r"there are pager; not loaded: broken, thief, confused$"):
         pager(plugins, kind="x")

@@ -45,6 +45,14 @@ class Configured:
         return Interest.of(self.options)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenKind:
+    """A kind, and the plug-in that gives it."""
+
+    plugin: str
+    kind: Kind[Any]
+
+
 class _AsyncPlugin(Handler):
     """A plug-in's ``async def meterite_handle_event``."""
 
@@ -75,7 +83,7 @@ def make_handlers(settings: Iterable[Mapping[str, Any]], plugins: Plugins, tools
         if kind == PLUGIN:
             made[name] = _of_plugin(setting, calls)
         elif kind in kinds:
-            made[name] = _of_kind(setting, kinds[kind], tools)
+            made[name] = _of_kind(setting, kinds[kind].kind, tools)
         else:
             raise _mistake(
                 setting, f"has no kind to be: there are {', '.join(sorted(kinds))}{_failed(plugins)}"
@@ -91,18 +99,28 @@ def plugin_handler_name(plugin: str) -> str:
     return PLUGIN_PREFIX + _UNFIT.sub("_", plugin)[:_PLUGIN_NAME_MAX]
 
 
-def find_kinds(plugins: Plugins) -> dict[str, Kind[Any]]:
+def find_kinds(plugins: Plugins) -> dict[str, GivenKind]:
     """By name; of two that give the same, the first has it. What fails is as if it weren't there, and told."""
-    kinds: dict[str, Kind[Any]] = {}
+    kinds: dict[str, GivenKind] = {}
     for call in plugins.calls("meterite_handler_kinds"):
         try:
-            for name, kind in dict(call.run()).items():
-                if not isinstance(kind, Kind) or not issubclass(kind.options, HandlerOptions):
-                    raise TypeError(f"the kind {name!r} is no Kind with HandlerOptions")  # noqa: TRY301 - told like the rest
-                if kinds.setdefault(str(name), kind) is not kind or name == PLUGIN:
-                    raise ValueError(f"another plug-in gives the kind {name!r}")  # noqa: TRY301 - told like the rest
+            given = _checked(call.run(), [PLUGIN, *kinds])
         except Exception as exc:  # noqa: BLE001 - a plug-in may raise whatever it likes
             plugins.fail(call.plugin, exc)
+        else:
+            kinds |= {name: GivenKind(call.plugin, kind) for name, kind in given.items()}
+    return kinds
+
+
+def _checked(given: Any, taken: list[str]) -> dict[str, Kind[Any]]:
+    kinds: dict[str, Kind[Any]] = dict(given)
+    for name, kind in kinds.items():
+        if not isinstance(name, str) or not isinstance(kind, Kind):
+            raise TypeError(f"{name!r} is no name of a Kind")
+        if not issubclass(kind.options, HandlerOptions):
+            raise TypeError(f"the options of the kind {name!r} are no HandlerOptions")
+        if name in taken:
+            raise ValueError(f"another plug-in gives the kind {name!r}")
     return kinds
 
 
