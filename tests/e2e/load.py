@@ -26,6 +26,12 @@ ERASED = "load-erased"
 LARGE = "load-large"
 SELDOM = tuple(f"seldom-{n}" for n in range(48))  # what a lost state of theirs was isn't covered up at once
 CODES = (*METRICS, BY_CLOCK, ERASED, LARGE, *SELDOM)
+SUMMED = {
+    METRICS[0],
+    ERASED,
+    LARGE,
+    *SELDOM[::2],
+}  # whose readings, where one is there twice, aren't what was sent
 PLACES = {code: n for n, code in enumerate(CODES)}
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 BEGIN_US = int(BEGIN.timestamp()) * 1_000_000
@@ -329,7 +335,10 @@ def encode(body):
 
 
 def metric(code):
-    return encode({"code": code, "name": code, "min_reading": -1e16, "max_reading": 1e16})
+    policy = "sum" if code in SUMMED else "last"
+    return encode(
+        {"code": code, "name": code, "min_reading": -1e16, "max_reading": 1e16, "on_conflict": policy}
+    )
 
 
 def ask(connection, method, place, body=None):

@@ -24,10 +24,11 @@ KILLS = {1: 5, 3: 3}  # by workers; test_killed_while_compacting has two more
 SOAK_KILLS = {1: 280, 3: 220}
 KILLS_A_FILE = 10  # a look reads the whole file: a new one from time to time
 EACH_COMMIT = {"JOURNAL_ROWS_MAX": "1"}  # so that the service is compacting at every moment
+LARGE_PAGES = 12
 ACKNOWLEDGED = 100  # before the first look after a start
-LOOKS = ("acknowledged", "turn", "random", "large")
-SOAK_LOOKS = ("acknowledged", "large")
-LAST = ("acknowledged", "random", "turn", "large")
+LOOKS = ("acknowledged", "turn", "random", "committed", "acknowledged", "large")
+SOAK_LOOKS = ("acknowledged", "committed")
+LAST = ("acknowledged", "random", "committed", "turn", "large")
 
 
 class Killer:
@@ -93,12 +94,33 @@ class Killer:
             yield
 
     @contextmanager
+    def committed(self, number):
+        """At once when a commit of a large request is in the log: nothing of it may be missing."""
+        before = committed_pages(self._server)
+        self._load.send_large()
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            pages = committed_pages(self._server)
+            if not 0 <= pages - before < LARGE_PAGES:
+                break
+            before = pages
+        self._send(number)
+        yield
+
+    @contextmanager
     def large(self, number):
         """Somewhere between the first byte of a large request and the end of its compaction."""
         self._load.send_large()
         time.sleep(self._choice.uniform(0, 0.3))
         self._send(number)
         yield
+
+
+def committed_pages(server):
+    """In the log, as its index says (sqlite.org/walformat.html, 2.1); read as bytes, for a lock would be in the way."""
+    with Path(f"{server.database}-shm").open("rb") as index:
+        index.seek(16)
+        return int.from_bytes(index.read(4), sys.byteorder)
 
 
 def rounds(start, workers, kills, seed, looks):
