@@ -1,6 +1,6 @@
 """``meterite``: serve, verify, compact, openapi, version, plugins.
 
-Guaranteed: an unusable setting or a file that is too new is one line on stderr and exit status 2; ``verify``
+Guaranteed: a setting, an address or a file that can't be used is one line on stderr and exit status 2; ``verify``
 exits 0 only if all holds. What a command needs is imported when it runs: ``serve`` doesn't carry the others.
 """
 
@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from meterite.cli import plugins
-from meterite.model.errors import SchemaTooNewError, SettingsError
+from meterite.cli import plugins, starting
+from meterite.model.errors import MeteriteError
 
 cli = typer.Typer(
     help="Meterite keeps people's numbers.",
@@ -35,13 +35,14 @@ def serve(
 ) -> None:
     """Start the service."""
     from meterite.cli import first_start, serving
-    from meterite.settings import load_settings
+    from meterite.cli.listening import Listening
 
     if reload and workers > 1:
         raise typer.BadParameter("--reload goes with one worker only")
-    named = "localhost" if host in {"0.0.0.0", "::", "127.0.0.1"} else host  # noqa: S104 - compared, not bound
-    first_start.ensure_settings(f"http://{f'[{named}]' if ':' in named else named}:{port}")
-    load_settings()  # before any worker starts, so that a mistake is told once
+    listening = Listening(host, port)
+    listening.check()
+    first_start.ensure_settings(listening)
+    starting.check()  # before any worker starts, so that a mistake is told once
     serving.serve(host=host, port=port, workers=workers, reload=reload)
 
 
@@ -53,10 +54,11 @@ def verify() -> None:
     from meterite.storage import maintenance
 
     console = Console()
+    url = starting.database_url()
     with console.status("reading every row"):
-        report = maintenance.verify(_database_url())
+        report = maintenance.verify(url)
     for line in report.lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -71,9 +73,9 @@ def compact() -> None:
     console = Console()
 
     def progress(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    maintenance.compact(_database_url(), progress)
+    maintenance.compact(starting.database_url(), progress)
 
 
 @cli.command()
@@ -100,17 +102,11 @@ def version() -> None:
 cli.command()(plugins.plugins)
 
 
-def _database_url() -> str:
-    from meterite.settings import load_settings
-
-    return load_settings().database_url
-
-
 def main() -> None:
     """Run a command; what the operator can mend is told in one line."""
     try:
         plugins.add_commands(cli, sys.argv[1:])
         cli()
-    except (SettingsError, SchemaTooNewError) as error:
-        sys.stderr.write(f"meterite: {error.message}\n")
-        sys.exit(2)
+    except MeteriteError as error:
+        starting.tell(error)
+        sys.exit(starting.UNUSABLE if isinstance(error, starting.MENDABLE) else 1)
