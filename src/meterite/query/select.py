@@ -1,7 +1,13 @@
-"""Reading back: a metric's readings by (reading_at, series), in slices of bounded memory, as one snapshot."""
+"""Reading back: a metric's readings by (reading_at, series), in slices of bounded memory, as one snapshot.
+
+What this file guarantees: a snapshot is closed however its answer ends, and never while a thread still reads with it,
+also where the client left and nobody waits for that thread.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -74,7 +80,7 @@ class Selection:
                     yield rows
                 rows = await self._lanes.read(self._reader.next_rows)
         finally:
-            self._reader.close()
+            self.close()
 
     def all_now(self) -> Iterator[Rows]:
         """Blocks; for answers bounded by a limit."""
@@ -84,7 +90,11 @@ class Selection:
                 yield rows
                 rows = self._reader.next_rows()
         finally:
-            self._reader.close()
+            self.close()
+
+    def close(self) -> None:
+        """For one whose slices nobody asks for."""
+        self._reader.close()
 
     def _learn_labels(self, rows: Rows) -> None:
         new = [id_ for id_ in np.unique(rows.series).tolist() if id_ not in self._labels]
@@ -93,7 +103,11 @@ class Selection:
 
 
 class _Reader:
-    """Takes slices from a snapshot until it ends or the limit is reached. Blocks."""
+    """Takes slices from a snapshot until it ends or the limit is reached. Blocks.
+
+    :meth:`close` doesn't: where a thread is at a slice, that thread closes the snapshot when it has it. Rows that were
+    replaced may be swept once a snapshot is closed, and the thread would take them for damaged.
+    """
 
     def __init__(self, snapshot: View, span: Span, *, limit: int | None, descending: bool) -> None:
         self.snapshot = snapshot
@@ -103,9 +117,25 @@ class _Reader:
         target = SLICE_READINGS if limit is None else max(256, min(SLICE_READINGS, 2 * limit))
         cuts = snapshot.cuts(span, target)
         self._slices: list[Slice] = cuts if descending else cuts[::-1]
+        self._guard = threading.Lock()
+        self._reading = False
+        self._closed = False
 
     def next_rows(self) -> Rows | None:
         """The next slice (it may be empty), None after the last."""
+        with self._guard:
+            if self._closed:
+                return None
+            self._reading = True
+        try:
+            return self._next_rows()
+        finally:
+            with self._guard:
+                self._reading = False
+                if self._closed:
+                    self.snapshot.close()
+
+    def _next_rows(self) -> Rows | None:
         if not self._slices or self._left == 0:
             return None
         first, last = self._slices.pop()
@@ -144,7 +174,10 @@ class _Reader:
                 last = middle
 
     def close(self) -> None:
-        self.snapshot.close()
+        with self._guard:
+            again, self._closed = self._closed, True
+            if not again and not self._reading:
+                self.snapshot.close()
 
 
 class Selector:
@@ -168,9 +201,14 @@ class Selector:
     ) -> Selection:
         """A snapshot of now, its first slice read already. NotFoundError."""
         view = await self._catalog.view(org, code)
-        return await self._lanes.read(
-            self._select, org, view.metric, start_us, end_us, limit, descending, labels
+        selecting = asyncio.ensure_future(
+            self._lanes.read(self._select, org, view.metric, start_us, end_us, limit, descending, labels)
         )
+        try:
+            return await asyncio.shield(selecting)
+        except asyncio.CancelledError:
+            selecting.add_done_callback(_close_unwanted)
+            raise
 
     def _select(
         self,
@@ -218,3 +256,9 @@ class Selector:
                 strict=True,
             )
         return view, found, selection.warnings
+
+
+def _close_unwanted(selecting: asyncio.Future[Selection]) -> None:
+    """The client left while its selection was made."""
+    if not selecting.cancelled() and selecting.exception() is None:
+        selecting.result().close()

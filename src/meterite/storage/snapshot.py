@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 200
+_RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
 
 
 class RowGroups:
@@ -304,7 +305,7 @@ class Snapshot:
             with self._parts.database.reading() as conn:
                 blob = conn.execute(select(run_table.c.directory).where(run_table.c.id == run.id)).scalar()
             if blob is None:
-                raise DamagedError("snapshot-outlived", "The snapshot was kept open for too long.")
+                raise _outlived()
             try:
                 directory = decode_directory(blob)
             except DamagedError:
@@ -317,7 +318,9 @@ class Snapshot:
     def _directory_from_segments(self, run: Run) -> NDArray[np.void]:
         """What a damaged directory said; each row group says it of itself. A row group in quarantine spans the run."""
         with self._parts.database.reading() as conn:
-            groups = conn.execute(select(run_table.c.groups).where(run_table.c.id == run.id)).scalar_one()
+            groups = conn.execute(select(run_table.c.groups).where(run_table.c.id == run.id)).scalar()
+        if groups is None:
+            raise _outlived()
         directory = np.zeros(groups, DIRECTORY)
         for name in ("series_first", "series_last", "at_first", "at_last"):
             directory[name] = getattr(run, name)
@@ -333,9 +336,20 @@ class Snapshot:
         try:
             return directory_entry(row[0] if row else b"", _open_group(row, None).columns())
         except DamagedError as exc:
-            sides = [int(bounds[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
-            self._parts.damaged("segment", segment_id, self.org_id, sides, exc.message)
-            raise
+            raise self._fault(segment_id, bounds, exc) from exc
+
+    def _fault(self, segment_id: int, bounds: np.void, found: DamagedError) -> DamagedError:
+        """What to raise for a row group that is damaged or missing; damage is noted.
+
+        In a run that isn't live any more it is no damage: others took its place, and it is swept or will be.
+        """
+        with self._parts.database.reading() as conn:
+            live = driver(conn).execute(_RUN_IS_LIVE, (segment_id >> SEGMENT_BITS,)).fetchone()
+        if live is None:
+            return _outlived()
+        sides = [int(bounds[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
+        self._parts.damaged("segment", segment_id, self.org_id, sides, found.message)
+        return found
 
     def as_compacted(self, conn: Connection) -> Snapshot:
         """The same org as of the last flip of its journal: what the state blocks speak of."""
@@ -373,12 +387,10 @@ class Snapshot:
             return group
         with self._parts.database.reading() as conn:
             row = driver(conn).execute("SELECT data FROM segment WHERE id=?", (segment_id,)).fetchone()
-        bounds = [int(entry[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
         try:
             group = _open_group(row, int(entry["count"]))
         except DamagedError as exc:
-            self._parts.damaged("segment", segment_id, self.org_id, bounds, exc.message)
-            raise
+            raise self._fault(segment_id, entry, exc) from exc
         self._parts.groups.put(segment_id, group)
         return group
 
@@ -412,6 +424,10 @@ class Snapshot:
         if self._close is not None:
             self._close()
             self._close = None
+
+
+def _outlived() -> DamagedError:
+    return DamagedError("snapshot-outlived", "The snapshot was kept open for too long.")
 
 
 def _open_group(row: tuple[bytes] | None, count: int | None) -> RowGroup:

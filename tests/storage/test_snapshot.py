@@ -1,0 +1,108 @@
+"""Snapshots of the SQLite store beside what compaction and damage do to the rows they name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from meterite.model.errors import DamagedError
+from meterite.model.metric import MetricSpec
+from meterite.storage.compaction import Compactor
+from meterite.storage.maintenance import verify
+from meterite.storage.work import EVERYTHING, Limits
+from storage.place import AT, Clock, push, read, read_around_damage, scan
+from storage.place import EVERYTHING as WHOLE
+from storage.sqlite_place import sqlite_place
+
+SWEEPING = replace(EVERYTHING, snapshot_grace_s=0.0)
+ONCE = Limits(journal_readings=1, fan_in=100, quiet_s=1e9, look_s=0)
+
+
+@pytest.fixture
+def place():
+    with sqlite_place() as place:
+        yield place
+
+
+@pytest.fixture
+def store(place):
+    store = place.store(Clock())
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def here(store):
+    return store.catalog.org_id("here")
+
+
+@pytest.fixture
+def series(store):
+    return store.catalog.create("here", MetricSpec(code="m", name="m")).series_first
+
+
+def finish(store, limits=EVERYTHING):
+    compactor = Compactor(store, limits)
+    assert any(not compactor.run_once() for _ in range(1000))
+    compactor.close()
+
+
+def rows(store, query):
+    with store.database.reading() as conn:
+        return conn.exec_driver_sql(query).all()
+
+
+def change(store, statement):
+    with store.database.writing() as conn:
+        conn.exec_driver_sql(statement)
+
+
+def read_too_late(store, here):
+    """The error of a view whose rows are compacted and swept before it reads on."""
+    view = store.view(here)
+    view.cuts(WHOLE, 100)  # the directories, too, were read in time
+    finish(store, SWEEPING)
+    with pytest.raises(DamagedError) as caught:
+        scan(view)
+    view.close()
+    store.flush_damage()
+    return caught.value.code
+
+
+def test_row_groups_that_were_swept_are_no_damage(store, here, series, place):
+    """A stream that outlives them is cut; the next one reads all, and nothing is in quarantine."""
+    push(store, here, (series, AT, 1.0), (series, AT + 1, 2.0))
+    finish(store, ONCE)
+    push(store, here, (series, AT + 2, 3.0))
+    assert read_too_late(store, here) == "snapshot-outlived"
+    assert len(read(store, here)) == 3
+    assert verify(place.url).ok
+
+
+def test_damage_in_a_run_that_was_replaced_is_nobodys_loss(store, here, series):
+    """What took its place was written from what was still whole."""
+    push(store, here, (series, AT, 1.0))
+    finish(store, ONCE)
+    push(store, here, (series, AT + 2, 3.0))
+    view = store.view(here)
+    finish(store)
+    change(store, "UPDATE segment SET data = x'00' WHERE id = 1 << 20")
+    store.parts.groups.forget(1 << 20)
+    with pytest.raises(DamagedError) as caught:
+        scan(view)
+    view.close()
+    assert caught.value.code == "snapshot-outlived"
+    store.flush_damage()
+    assert not rows(store, "SELECT 1 FROM quarantine")
+
+
+def test_a_row_group_missing_in_a_live_run_is_damage(store, here, series):
+    """It goes to quarantine, and its gap is told."""
+    push(store, here, (series, AT, 1.0))
+    finish(store, ONCE)
+    store.parts.groups.forget(1 << 20)
+    change(store, "DELETE FROM segment")
+    found, gaps = read_around_damage(store, here)
+    assert (found, len(gaps)) == ([], 1)
