@@ -119,12 +119,12 @@ class _Reader:
         self._slices: list[Slice] = cuts if descending else cuts[::-1]
         self._guard = threading.Lock()
         self._reading = False
-        self._closed = False
+        self._closed = threading.Event()
 
     def next_rows(self) -> Rows | None:
         """The next slice (it may be empty), None after the last."""
         with self._guard:
-            if self._closed:
+            if self._closed.is_set():
                 return None
             self._reading = True
         try:
@@ -132,7 +132,7 @@ class _Reader:
         finally:
             with self._guard:
                 self._reading = False
-                if self._closed:
+                if self._closed.is_set():
                     self.snapshot.close()
 
     def _next_rows(self) -> Rows | None:
@@ -175,9 +175,9 @@ class _Reader:
 
     def close(self) -> None:
         with self._guard:
-            again, self._closed = self._closed, True
-            if not again and not self._reading:
+            if not self._closed.is_set() and not self._reading:
                 self.snapshot.close()
+            self._closed.set()
 
 
 class Selector:
