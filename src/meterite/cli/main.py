@@ -1,4 +1,4 @@
-"""``meterite``: serve, verify, compact, openapi, version, plugins.
+"""``meterite``: serve, verify, compact, events, openapi, version, plugins.
 
 Guaranteed: a setting, an address or a file that can't be used is one line on stderr and exit status 2; ``verify``
 exits 0 only if all holds. What a command needs is imported when it runs: ``serve`` doesn't carry the others.
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from meterite.cli import plugins, starting
+from meterite.cli.events import events
 from meterite.model.errors import MeteriteError
 
 cli = typer.Typer(
@@ -23,6 +24,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(events, name="events")
 
 
 @cli.command()
