@@ -157,6 +157,11 @@ def test_the_static_files_stay_among_themselves(ask):
         assert (STATIC / folder / "LICENSE").is_file()
 
 
+def test_redoc_asks_nobody_for_a_logo():
+    """The change that VERSIONS.md tells of is made."""
+    assert b"cdn.redoc.ly" not in (STATIC / "redoc" / "redoc.standalone.js").read_bytes()
+
+
 def test_logs_name_the_request_and_no_token(app):
     """One line of JSON; the address redacted, what came from outside escaped; the id is the answer's."""
     out = io.StringIO()
