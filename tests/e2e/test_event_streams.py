@@ -13,7 +13,8 @@ import time
 import httpx
 import pytest
 
-from e2e.server import ONE, TWO
+from e2e.server import ONE, ROOT, TWO
+from e2e.test_servers import gunicorn
 from e2e.test_workers import one_each
 
 LIMITED = {"min_reading": 0, "max_reading": 10, "notify": "every"}
@@ -189,10 +190,10 @@ def test_another_org_is_told_nothing(start):
         assert stream.ids == all_ids(theirs)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_stop_ends_open_streams(start, workers):
+@pytest.mark.parametrize(("workers", "options"), [(1, {}), (3, {}), (2, {"command": gunicorn, "cwd": ROOT})])
+def test_a_stop_ends_open_streams(start, workers, options):
     """At once and in order: SIGTERM isn't delayed by those who listen; each stream has its end."""
-    server = start(workers)
+    server = start(workers, **options)
     streams = [Stream(server.client()) for _ in range(20)]
     begun = time.monotonic()
     assert server.stop() == 0
