@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 
 import pytest
+import structlog
 
-from meterite.api.logs import govern_server_logs
+from meterite.api.logs import configure_logs, govern_server_logs
 
 ADDRESSES = ("/metric/?x-auth-token=T1&limit=3", "/a?x-auth%2Dtoken=T1&limit=3", "/a?X-Auth-Token=T1&limit=3")
 
@@ -61,3 +63,23 @@ def test_addresses_elsewhere_are_redacted(out, address):
     assert "T1" not in "".join(out.texts)
     assert all("limit=3" in text for text in out.texts[:2])
     assert out.texts[2] == "Started server process [7]"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_shows_no_variables(log_format):
+    """They hold the request's headers, and so its token."""
+    out = io.StringIO()
+    configure_logs(log_format, out)
+
+    def fail(headers):
+        raise RuntimeError(len(headers))
+
+    try:
+        fail({"x-auth-token": "T" * 20})
+    except RuntimeError:
+        structlog.get_logger("meterite").exception("request failed")
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger("meterite").handlers.clear()
+    assert "RuntimeError" in out.getvalue()
+    assert "T" * 20 not in out.getvalue()

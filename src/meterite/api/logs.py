@@ -42,7 +42,7 @@ def configure_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = (
-        [structlog.dev.set_exc_info, escaped, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        [structlog.dev.set_exc_info, escaped, _console(colors=out.isatty())]
         if console
         else [structlog.processors.format_exc_info, escaped, structlog.processors.JSONRenderer()]
     )
@@ -63,6 +63,11 @@ def configure_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
+
+
+def _console(*, colors: bool) -> Processor:
+    # The default shows the variables of each frame, the request's headers and so its token among them.
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
 
 def govern_server_logs(api_key_name: str) -> None:
