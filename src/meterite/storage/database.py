@@ -208,8 +208,12 @@ class Database:
             conn.exec_driver_sql("BEGIN")
             try:
                 yield conn
-            finally:
-                conn.exec_driver_sql("COMMIT")
+            except (
+                BaseException
+            ):  # where the file is damaged, COMMIT fails too, and would hide what was wrong
+                _roll_back(conn)
+                raise
+            conn.exec_driver_sql("COMMIT")
 
     @contextlib.contextmanager
     def writing(self, *, maintenance: bool = False) -> Iterator[Connection]:
