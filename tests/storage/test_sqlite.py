@@ -14,7 +14,7 @@ from storage.machine import StoreAgainstDict, ways
 from storage.sqlite_place import sqlite_place
 
 
-class CrashError(Exception):
+class CrashError(BaseException):  # nothing that the program could take for an error
     pass
 
 

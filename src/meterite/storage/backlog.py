@@ -1,7 +1,8 @@
 """What waits in the journal, by org, in memory: the journal is keyed by id alone.
 
 What this file guarantees: after :meth:`Backlog.refresh` every row that the connection sees is known, and those that
-compaction took are told apart from those that wait.
+compaction took are told apart from those that wait. Numbers of a damaged row are kept within what its bytes can hold:
+whoever reads the row finds its checksum wrong.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from meterite.storage.journal import driver
+from meterite.storage.journalrow import READING_BYTES_MIN
 from meterite.storage.schema import JOURNAL_ROW_BITS
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 COMMIT_WAL_BYTES: Final = 3 * 16_384
 """Pages that a commit writes into the log beside its blobs, about."""
+NO_ORG: Final = -1
+"""Whose a row is that names none."""
 
 
 def last_id_of(seq: int) -> int:
@@ -91,7 +95,8 @@ class Backlog:
         )
         logged = 0
         seq = self._seen >> JOURNAL_ROW_BITS
-        for row_id, org_id, count, size, recorded_at in rows:
+        for row in rows:
+            row_id, org_id, count, size, recorded_at = _sane(row)
             waiting = self.orgs.get(org_id)
             if waiting is None:
                 waiting = self.orgs[org_id] = Waiting()
@@ -102,6 +107,11 @@ class Backlog:
                 logged += COMMIT_WAL_BYTES
             self._seen = row_id
         return logged
+
+    def drop(self, org_id: int) -> array[int]:
+        """Forget an org that isn't there; answers the ids of its rows."""
+        waiting = self.orgs.pop(org_id, None)
+        return _longs() if waiting is None else waiting.ids
 
     def bury(self, org_id: int, seq: int) -> None:
         """Rows of the org up to ``seq`` wait no more."""
@@ -128,3 +138,14 @@ class Backlog:
         """Another process removed the dead rows of all other orgs."""
         for org_id in self._dead.keys() - org_ids:
             del self._dead[org_id]
+
+
+def _sane(row: tuple[Any, ...]) -> tuple[int, int, int, int, int]:
+    row_id, org_id, count, size, recorded_at = row
+    if type(org_id) is not int or type(size) is not int or type(recorded_at) is not int:
+        org_id = org_id if isinstance(org_id, int) else NO_ORG
+        size = size if isinstance(size, int) else 0
+        recorded_at = recorded_at if isinstance(recorded_at, int) else 0
+    if type(count) is not int or not 0 <= count * READING_BYTES_MIN <= size:
+        count = size // READING_BYTES_MIN
+    return row_id, org_id, count, size, recorded_at

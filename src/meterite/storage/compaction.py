@@ -18,6 +18,7 @@ from meterite.model.errors import DamagedError
 from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import compact_journal
+from meterite.storage.row_fetch import sane_bounds
 from meterite.storage.run_merge import (
     apply_tombstones,
     choose_runs,
@@ -26,7 +27,6 @@ from meterite.storage.run_merge import (
     windows_to_look_at,
 )
 from meterite.storage.silence import Silences
-from meterite.storage.snapshot import compacted_seq
 from meterite.storage.sweep import Sweeper
 from meterite.storage.windows import window_starts
 from meterite.storage.work import Done, DroppedError, Limits, StoppedError, Work
@@ -87,7 +87,10 @@ class Compactor:
         self._upto_id = -1 if last is None else last
 
     def run_once(self) -> bool:
-        """One step; whether there was anything to do. UnavailableError where the disk is full or the file locked."""
+        """One step; whether there was anything to do. UnavailableError where the disk is full or the file locked.
+
+        AsideError where something failed that nobody expected; it is left alone for a while.
+        """
         return bool(self.attempt())
 
     def attempt(self) -> bool | None:
@@ -133,7 +136,7 @@ class Compactor:
         org_id = self._due()
         if org_id is not None and self._in_a_row < self._work.limits.fan_in:
             self._in_a_row += 1
-            compact_journal(self._work, org_id)
+            self._compact_journal(org_id)
             self._sweeper.sweep()
             return True
         self._in_a_row = 0  # the rest gets its turn, too, where some journal is due at every moment
@@ -147,11 +150,15 @@ class Compactor:
             self._work.learn(conn)
         org_id = self._due()
         if org_id is not None:
-            compact_journal(self._work, org_id)
+            self._compact_journal(org_id)
         self._silences.look()
         self._work.checkpoint()
 
     # The journal
+
+    def _compact_journal(self, org_id: int) -> None:
+        with self._work.turn_of(("journal of org", org_id)):
+            compact_journal(self._work, org_id)
 
     def _due(self) -> int | None:
         """The org with the most readings among those whose journal is to be compacted."""
@@ -159,11 +166,25 @@ class Compactor:
         best: tuple[int, int] | None = None
         for org_id, waiting in list(self._work.backlog.orgs.items()):
             if (best is None or waiting.readings > best[0]) and self._is_due(waiting, limits, now):
-                with self._work.database.reading() as conn:
-                    self._work.backlog.bury(org_id, compacted_seq(conn, org_id))
+                if self._work.is_aside(("journal of org", org_id)) or not self._bury(org_id):
+                    continue
                 if waiting.ids and self._is_due(waiting, limits, now):
                     best = waiting.readings, org_id
         return None if best is None else best[1]
+
+    def _bury(self, org_id: int) -> bool:
+        """Forget what is in runs by now; False where there is no such org, since damage made one up."""
+        with self._work.database.reading() as conn:
+            row = driver(conn).execute("SELECT compacted_seq FROM org WHERE id = ?", (org_id,)).fetchone()
+        if row is not None:
+            self._work.backlog.bury(org_id, row[0])
+            return True
+        for row_id in self._work.backlog.drop(org_id):
+            self._work.store.parts.damaged(
+                "journal", row_id, org_id, sane_bounds(()), "It belongs to no org."
+            )
+        self._work.store.flush_damage()
+        return False
 
     def _is_due(self, waiting: Waiting, limits: Limits, now: int) -> bool:
         if self._upto_id is not None and waiting.ids[0] > self._upto_id:
@@ -191,15 +212,24 @@ class Compactor:
         self._looked = now
 
     def _merge(self) -> bool:
-        while self._work.dirty:
-            org_id, window = self._work.dirty.pop()
-            closes = int(window_starts(window + 1, window + 1)[0])
-            with self._work.database.reading() as conn:
-                chosen = choose_runs(conn, self._work.limits, org_id, window, self._work.now(), closes)
-            if chosen and merge_runs(self._work, org_id, window, chosen):
-                self._work.dirty.add((org_id, window))
-                return True
-        return False
+        later = {key for key in self._work.dirty if self._work.is_aside(("month", key[1], "of org", key[0]))}
+        self._work.dirty -= later
+        try:
+            while self._work.dirty:
+                key = self._work.dirty.pop()
+                with self._work.turn_of(("month", key[1], "of org", key[0])):
+                    if self._merge_window(*key):
+                        self._work.dirty.add(key)
+                        return True
+            return False
+        finally:
+            self._work.dirty |= later
+
+    def _merge_window(self, org_id: int, window: int) -> bool:
+        closes = int(window_starts(window + 1, window + 1)[0])
+        with self._work.database.reading() as conn:
+            chosen = choose_runs(conn, self._work.limits, org_id, window, self._work.now(), closes)
+        return bool(chosen) and merge_runs(self._work, org_id, window, chosen)
 
     # Tombstones
 
@@ -211,10 +241,16 @@ class Compactor:
         with self._work.database.reading() as conn:
             orgs = [row[0] for row in driver(conn).execute("SELECT DISTINCT org FROM tombstone ORDER BY org")]
         # A whole round of all orgs, so that one that can't be served doesn't keep the others waiting.
-        worked = [org_id for org_id in orgs if self._tombstones_of(org_id, delay)]
+        worked = [org_id for org_id in orgs if self._turn_for_tombstones(org_id, delay)]
         if not worked:
             self._tombstones_next = now + min(60.0, delay)
         return bool(worked)
+
+    def _turn_for_tombstones(self, org_id: int, delay: float) -> bool:
+        if self._work.is_aside(("tombstones of org", org_id)):
+            return False
+        with self._work.turn_of(("tombstones of org", org_id)):
+            return self._tombstones_of(org_id, delay)
 
     def _tombstones_of(self, org_id: int, delay: float) -> bool:
         with self._work.database.reading() as conn:
@@ -223,7 +259,7 @@ class Compactor:
         old = {t.id for t in snapshot.tombstones if now - self._first_seen.setdefault(t.id, now) >= delay}
         worked = False
         if any(t.id in old and t.seq > snapshot.compacted_seq for t in snapshot.tombstones):
-            compact_journal(self._work, org_id)
+            self._compact_journal(org_id)
             worked = True
         for run in snapshot.runs:
             hiding = unapplied(snapshot, run)

@@ -40,6 +40,9 @@ _CLOCK_SQL: Final = (
     " (SELECT id FROM journal ORDER BY id DESC LIMIT 1),"
     " (SELECT recorded_at FROM journal ORDER BY id DESC LIMIT 1) FROM clock"
 )
+_RECORDED_SQL: Final = (
+    "SELECT recorded_at FROM journal WHERE typeof(recorded_at) = 'integer' ORDER BY id DESC LIMIT 1"
+)
 _INSERT_SQL: Final = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -64,6 +67,8 @@ def _read_clock(raw: sqlite3.Connection) -> Clock:
     seq, recorded_at, version, last_id, last_recorded = raw.execute(_CLOCK_SQL).fetchone()
     if last_id is not None:
         seq = max(seq, last_id >> JOURNAL_ROW_BITS)
+        if type(last_recorded) is not int:  # the row is damaged; whoever reads it will say so
+            last_recorded = (raw.execute(_RECORDED_SQL).fetchone() or (0,))[0]
         recorded_at = max(recorded_at, last_recorded)
     return Clock(seq, recorded_at, version)
 

@@ -14,7 +14,6 @@ import numpy as np
 from meterite.model.columns import Columns
 from meterite.storage.journalrow import open_journal
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
-from meterite.storage.sections import damaged
 from meterite.storage.windows import window_of, window_starts
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _CHECK_READINGS: Final = 1 << 18
 
 
 class JournalSorter:
-    """Made for a number of readings; takes rows in the order of their ids."""
+    """Made for about so many readings; takes rows in the order of their ids."""
 
     def __init__(self, readings: int) -> None:
         self._at = np.empty(readings, np.int64)
@@ -52,7 +51,7 @@ class JournalSorter:
         row = open_journal(blob)
         start, stop = self._count, self._count + len(row)
         if stop > len(self._at):
-            raise damaged("a journal row holds more readings than its count says")
+            self._grow(stop)
         self._at[start:stop] = row.at_us
         self._values[start:stop] = row.values
         self._row[start:stop] = len(self._seq)
@@ -60,6 +59,14 @@ class JournalSorter:
         number = self._tables.setdefault(row.series.tobytes(), len(self._tables))
         self._parts.append((number, None if row.index is None else row.index.copy(), len(row)))
         self._count = stop
+
+    def _grow(self, readings: int) -> None:
+        """More came than the rows' counts said: one is damaged, but it needn't be this row's."""
+        for name in ("_at", "_values", "_row"):
+            column = getattr(self, name)
+            wider = np.empty(readings, column.dtype)
+            wider[: self._count] = column[: self._count]
+            setattr(self, name, wider)
 
     def finish(self) -> None:
         """No more rows come: number the series in their order."""

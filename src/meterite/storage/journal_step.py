@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from meterite.model.columns import Columns
@@ -20,8 +20,8 @@ from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.commit_times import decode_commit_times, encode_commit_times
 from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
-from meterite.storage.journalrow import journal_checksum
 from meterite.storage.resolve import mask_erased, resolve
+from meterite.storage.row_fetch import JOURNAL_NAMES, checked_data, fetch_blob, fetch_journal
 from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
 from meterite.storage.schema import JOURNAL_ROW_BITS
 from meterite.storage.schema import commit_time as commit_time_table
@@ -32,7 +32,7 @@ from meterite.storage.schema import state as state_table
 from meterite.storage.schema import watermark as watermark_table
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.state import BLOCK_BITS, encode_block, fold_fresh, read_block
-from meterite.storage.watermarks import encode_watermarks, marks_of
+from meterite.storage.watermarks import encode_watermarks, read_marks
 from meterite.storage.work import DroppedError, blocked
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 COMMIT_TIMES_BLOCK: Final = 65_536
 _FETCH_BYTES: Final = 4 << 20
 _FETCH_ROWS: Final = 500
-_COLUMNS: Final = "id, org, series_first, series_last, at_first, at_last, count, recorded_at, data, checksum"
+_QUERY: Final = f"SELECT {JOURNAL_NAMES} FROM journal WHERE id IN ({{ids}}) ORDER BY id"  # noqa: S608 -- our own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +124,16 @@ def _read_rows(work: Work, prefix: _Prefix, sorter: JournalSorter) -> Iterator[t
     snapshot = prefix.snapshot
     for ids in prefix.fetches:
         work.check()
+        whole = [row_id for row_id in ids if ("journal", row_id) not in snapshot.bad]
         with work.database.reading() as conn:
-            marks = ",".join("?" * len(ids))
-            query = f"SELECT {_COLUMNS} FROM journal WHERE id IN ({marks}) ORDER BY id"  # noqa: S608 -- question marks and our names
-            for row in driver(conn).execute(query, ids):
-                if ("journal", row[0]) in snapshot.bad:
-                    continue
-                try:
-                    _add_row(sorter, row)
-                except DamagedError as exc:
-                    work.store.parts.damaged("journal", row[0], snapshot.org_id, row[2:6], exc.message)
-                    raise
-                yield row[0] >> JOURNAL_ROW_BITS, row[7]
-
-
-def _add_row(sorter: JournalSorter, row: tuple[Any, ...]) -> None:
-    if journal_checksum(*row[:9]) != row[9]:
-        raise DamagedError("damaged", "A stored row fails its checksum.")
-    sorter.add(row[8], row[0] >> JOURNAL_ROW_BITS)
+            rows = fetch_journal(driver(conn), _QUERY, whole, (), snapshot.note_journal)
+        for row in rows:
+            try:
+                sorter.add(checked_data(row), row[0] >> JOURNAL_ROW_BITS)
+            except DamagedError as exc:
+                snapshot.note_journal(row[0], row[2:6], exc.message)
+                raise
+            yield row[0] >> JOURNAL_ROW_BITS, row[7]
 
 
 def _write_runs(
@@ -187,11 +179,8 @@ def _state_blocks(
 
 def _watermarks(conn: Connection, prefix: _Prefix, newest: Columns) -> dict[str, Any]:
     snapshot = prefix.snapshot
-    blob = conn.execute(
-        select(watermark_table.c.data).where(watermark_table.c.org == snapshot.org_id)
-    ).scalar()
     later = [t for t in snapshot.tombstones if t.seq > prefix.from_seq]
-    marks = marks_of(blob, compacted=prefix.from_seq > 0).folded(newest, later)
+    marks = read_marks(driver(conn), snapshot.org_id, compacted=prefix.from_seq > 0).folded(newest, later)
     return {"org": snapshot.org_id, "data": encode_watermarks(marks)}
 
 
@@ -202,18 +191,15 @@ def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -
     both = np.array(times, np.int64)
     seq, first = np.unique(both[:, 0], return_index=True)
     recorded_at = both[first, 1]
-    table = commit_time_table.c
-    last = conn.execute(
-        select(table.data).where(table.org == org_id).order_by(table.seq_first.desc()).limit(1)
-    ).scalar()
-    if last is not None:
-        try:
-            known_seq, known_at = decode_commit_times(last)
-        except DamagedError:
-            pass  # verify reports it; what comes now goes into a block of its own
-        else:
-            if len(known_seq) < COMMIT_TIMES_BLOCK:
-                seq, recorded_at = np.append(known_seq, seq), np.append(known_at, recorded_at)
+    query = "SELECT data FROM commit_time WHERE org = ? ORDER BY seq_first DESC LIMIT 1"
+    try:
+        last = fetch_blob(driver(conn), query, (org_id,))
+        known_seq, known_at = decode_commit_times(last) if last else (seq[:0], seq[:0])
+    except DamagedError:
+        pass  # verify reports it; what comes now goes into a block of its own
+    else:
+        if len(known_seq) < COMMIT_TIMES_BLOCK:
+            seq, recorded_at = np.append(known_seq, seq), np.append(known_at, recorded_at)
     rows = []
     for start in range(0, len(seq), COMMIT_TIMES_BLOCK):
         part = slice(start, start + COMMIT_TIMES_BLOCK)

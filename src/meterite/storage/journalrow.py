@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from meterite.model.columns import type_f64, type_i64
 
+READING_BYTES_MIN: Final = 12
+"""A reading's part of a row: its value, and its time as an offset."""
+
 _MAGIC: Final = b"MJN1"
 _HEADER: Final = struct.Struct("<4sIIBB2x")
 _CHECKED_COLUMNS: Final = struct.Struct("<8q")

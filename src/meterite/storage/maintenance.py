@@ -19,7 +19,7 @@ from meterite.storage.compaction import Compactor
 from meterite.storage.database import PAGE_BYTES, sqlite_path
 from meterite.storage.journal import driver
 from meterite.storage.store import SqliteStore
-from meterite.storage.work import EVERYTHING
+from meterite.storage.work import EVERYTHING, AsideError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +80,21 @@ def compact(database_url: str, progress: Callable[[str], None]) -> None:
 
 def _to_the_end(compactor: Compactor, progress: Callable[[str], None]) -> None:
     told = time.monotonic()
-    while (worked := compactor.attempt()) is not False:
+    while (worked := _attempt(compactor, progress)) is not False:
         if worked is None:  # a worker's turn
             time.sleep(_TURN_S)
         if time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
             done = compactor.done
             progress(f"{done.encoded_readings} readings written, {done.swept_rows} old rows removed.")
+
+
+def _attempt(compactor: Compactor, progress: Callable[[str], None]) -> bool | None:
+    try:
+        return compactor.attempt()
+    except AsideError as exc:
+        progress(str(exc))
+        return True
 
 
 def _summary(store: SqliteStore, free: int) -> str:

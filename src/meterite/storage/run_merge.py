@@ -17,6 +17,7 @@ from meterite.storage.journal import driver
 from meterite.storage.journal_step import make_live
 from meterite.storage.merge import merge
 from meterite.storage.resolve import mask_erased
+from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.run_writer import RunWriter
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.schema import run as run_table
@@ -216,9 +217,12 @@ def apply_tombstones(
 
 def _blob(work: Work, snapshot: Snapshot, segment_id: int, entry: np.void) -> bytes:
     """As it lies there; DamagedError where it isn't what the directory says."""
-    with work.database.reading() as conn:
-        row = driver(conn).execute("SELECT data FROM segment WHERE id = ?", (segment_id,)).fetchone()
-    if row is None or len(row[0]) != entry["bytes"] or zlib.crc32(memoryview(row[0])[8:]) != entry["crc"]:
+    try:
+        with work.database.reading() as conn:
+            blob = fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
+    except DamagedError:
+        blob = None
+    if blob is None or len(blob) != entry["bytes"] or zlib.crc32(memoryview(blob)[8:]) != entry["crc"]:
         snapshot.row_group(segment_id, entry)  # says what is wrong, and puts it in quarantine
         raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
-    return bytes(row[0])
+    return blob

@@ -24,9 +24,16 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.catalog import read_policies
 from meterite.storage.commit_times import decode_commit_times
 from meterite.storage.journal import driver, read_clock
-from meterite.storage.journalrow import decode_journal, journal_checksum
+from meterite.storage.journalrow import READING_BYTES_MIN, decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.resolve import Policies, Tombstone
+from meterite.storage.row_fetch import (
+    JOURNAL_NAMES,
+    checked_data,
+    fetch_blob,
+    fetch_journal,
+    sane_bounds,
+)
 from meterite.storage.rowgroup import DIRECTORY, RowGroup, decode_directory, directory_entry
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
 from meterite.storage.schema import commit_time as commit_time_table
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 200
 _RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
+_BOUNDS_NAMES: Final = f"id, at_first, at_last, max(0, min(count, length(data) / {READING_BYTES_MIN}))"
 
 
 class RowGroups:
@@ -193,13 +201,15 @@ class Snapshot:
         self.compacted_seq = compacted_seq(conn, org_id)
         last_id = (self.seq + 1 << JOURNAL_ROW_BITS) - 1
         ids = parts.index.ids(conn, org_id, self.compacted_seq)
-        self.journal_ids = [id_ for id_ in ids if id_ <= last_id]
         self.runs = read_runs(conn, org_id)
         self.tombstones = [t for t in read_tombstones(conn, org_id) if t.seq <= self.seq]
         self.policies: Policies = read_policies(conn, org_id)
         query = select(quarantine_table).where(quarantine_table.c.org == org_id)
         self.quarantined: list[Row[Any]] = list(conn.execute(query))
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}
+        self.journal_ids = ids[: bisect_right(ids, last_id)]
+        if self.bad:
+            self.journal_ids = [id_ for id_ in self.journal_ids if ("journal", id_) not in self.bad]
 
     def gaps(self, span: Span) -> list[str]:
         return [
@@ -230,10 +240,7 @@ class Snapshot:
         return [(int(a), int(b) - 1) for a, b in pairwise(places)]
 
     def _bounds(self, span: Span) -> tuple[type_i64, type_i64, NDArray[np.float64]]:
-        found: list[tuple[int, int, int]] = []
-        for rows in self._journal_rows(span, "at_first, at_last, count"):
-            found += rows
-        journal = np.array(found, np.int64).reshape(-1, 3)
+        journal = self._journal_bounds(span)
         first, last, count = [journal[:, 0]], [journal[:, 1]], [journal[:, 2].astype(np.float64)]
         for run in self._runs(span):
             directory = self.directory(run)
@@ -242,6 +249,19 @@ class Snapshot:
             last.append(chosen["at_last"].astype(np.int64))
             count.append(chosen["count"] * _shares(chosen, span))
         return np.concatenate(first), np.concatenate(last), np.concatenate(count)
+
+    def _journal_bounds(self, span: Span) -> type_i64:
+        """(at_first, at_last, count) of the journal's rows; no row counts for more than its bytes can hold."""
+        found: list[tuple[Any, ...]] = []
+        for rows in self._journal_rows(span, _BOUNDS_NAMES):
+            found += rows
+        try:
+            return np.array(found, np.int64).reshape(-1, 4)[:, 1:]
+        except (TypeError, ValueError) as exc:
+            for row in found:
+                if not all(isinstance(bound, int) for bound in row):
+                    self.note_journal(row[0], (), "A stored row's bounds aren't numbers.")
+            raise DamagedError("damaged", "A stored row's bounds aren't numbers.") from exc
 
     def scan(self, span: Span) -> Iterator[Columns]:
         """Chunks of resolved readings by (series, at)."""
@@ -258,34 +278,30 @@ class Snapshot:
 
     def journal_columns(self, span: Span, after_seq: int = 0) -> Iterator[Columns]:
         """The journal's rows that touch the span, decoded, in the order of their commits."""
-        names = "id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum, data"
-        for rows in self._journal_rows(span, names, after_seq):
-            for row_id, org, s0, s1, a0, a1, count, recorded_at, checksum, data in rows:
-                if ("journal", row_id) in self.bad:
-                    continue
-                good = journal_checksum(row_id, org, s0, s1, a0, a1, count, recorded_at, data) == checksum
-                if not good:
-                    self._parts.damaged("journal", row_id, self.org_id, (s0, s1, a0, a1), "checksum")
-                    raise DamagedError(
-                        "damaged", "A stored row fails its checksum; it was put in quarantine."
-                    )
-                yield _within(decode_journal(data, row_id >> JOURNAL_ROW_BITS), span)
+        for rows in self._journal_rows(span, JOURNAL_NAMES, after_seq):
+            for row in rows:
+                try:
+                    columns = decode_journal(checked_data(row), row[0] >> JOURNAL_ROW_BITS)
+                except DamagedError as exc:
+                    self.note_journal(row[0], row[2:6], exc.message)
+                    raise
+                yield _within(columns, span)
+
+    def note_journal(self, row_id: int, bounds: Sequence[Any], reason: str) -> None:
+        """A damaged row of the journal: on its way into quarantine."""
+        self._parts.damaged("journal", row_id, self.org_id, sane_bounds(bounds), reason)
 
     def _journal_rows(self, span: Span, names: str, after_seq: int = 0) -> Iterator[list[Any]]:
         begin = bisect_right(self.journal_ids, (after_seq + 1 << JOURNAL_ROW_BITS) - 1)
+        query = (
+            f"SELECT {names} FROM journal WHERE id IN ({{ids}})"  # noqa: S608 -- our own names
+            " AND series_last >= ? AND series_first <= ? AND at_last >= ? AND at_first <= ? ORDER BY id"
+        )
+        bounds = (span.series_first, span.series_last, span.at_first, span.at_last)
         for start in range(begin, len(self.journal_ids), _FETCH_ROWS):
             ids = self.journal_ids[start : start + _FETCH_ROWS]
-            marks = ",".join("?" * len(ids))
             with self._parts.database.reading() as conn:
-                rows = (
-                    driver(conn)
-                    .execute(
-                        f"SELECT {names} FROM journal WHERE id IN ({marks})"  # noqa: S608 -- question marks and our names
-                        " AND series_last >= ? AND series_first <= ? AND at_last >= ? AND at_first <= ? ORDER BY id",
-                        (*ids, span.series_first, span.series_last, span.at_first, span.at_last),
-                    )
-                    .fetchall()
-                )
+                rows = fetch_journal(driver(conn), query, ids, bounds, self.note_journal)
             yield rows
 
     def _runs(self, span: Span) -> list[Run]:
@@ -302,14 +318,15 @@ class Snapshot:
         kept = self._parts.directories
         directory = kept.get(run.id)
         if directory is None:
-            with self._parts.database.reading() as conn:
-                blob = conn.execute(select(run_table.c.directory).where(run_table.c.id == run.id)).scalar()
-            if blob is None:
-                raise _outlived()
             try:
-                directory = decode_directory(blob)
+                with self._parts.database.reading() as conn:
+                    blob = fetch_blob(driver(conn), "SELECT directory FROM run WHERE id = ?", (run.id,))
+                if blob is not None:
+                    directory = decode_directory(blob)
             except DamagedError:
                 directory = self._directory_from_segments(run)
+            if directory is None:
+                raise _outlived()
             kept[run.id] = directory
             while len(kept) > 1024:
                 kept.popitem(last=False)
@@ -331,10 +348,9 @@ class Snapshot:
         return directory
 
     def _entry_of(self, segment_id: int, bounds: np.void) -> NDArray[np.void]:
-        with self._parts.database.reading() as conn:
-            row = driver(conn).execute("SELECT data FROM segment WHERE id=?", (segment_id,)).fetchone()
         try:
-            return directory_entry(row[0] if row else b"", _open_group(row, None).columns())
+            blob = self._segment(segment_id)
+            return directory_entry(blob or b"", _open_group(blob, None).columns())
         except DamagedError as exc:
             raise self._fault(segment_id, bounds, exc) from exc
 
@@ -385,14 +401,16 @@ class Snapshot:
         group = self._parts.groups.get(segment_id)
         if group is not None:
             return group
-        with self._parts.database.reading() as conn:
-            row = driver(conn).execute("SELECT data FROM segment WHERE id=?", (segment_id,)).fetchone()
         try:
-            group = _open_group(row, int(entry["count"]))
+            group = _open_group(self._segment(segment_id), int(entry["count"]))
         except DamagedError as exc:
             raise self._fault(segment_id, entry, exc) from exc
         self._parts.groups.put(segment_id, group)
         return group
+
+    def _segment(self, segment_id: int) -> bytes | None:
+        with self._parts.database.reading() as conn:
+            return fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
 
     def recorded_at(self, seq: type_i64) -> type_i64:
         """When each of the commits was made, µs; commits still in the journal and those in blocks of times."""
@@ -430,10 +448,10 @@ def _outlived() -> DamagedError:
     return DamagedError("snapshot-outlived", "The snapshot was kept open for too long.")
 
 
-def _open_group(row: tuple[bytes] | None, count: int | None) -> RowGroup:
-    if row is None:
+def _open_group(blob: bytes | None, count: int | None) -> RowGroup:
+    if blob is None:
         raise DamagedError("damaged", "A stored row is missing.")
-    group = RowGroup(row[0])
+    group = RowGroup(blob)
     if count is not None and group.bounds.count != count:
         raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
     group.columns()  # damage inside a column shows when it is decoded

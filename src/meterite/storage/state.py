@@ -19,10 +19,11 @@ from sqlalchemy import select
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS, MetricState, Point
+from meterite.storage.database import driver_of
 from meterite.storage.interface import Span
 from meterite.storage.resolve import mask_erased, resolve, top_two_rows
+from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.schema import metric as metric_table
-from meterite.storage.schema import state as state_table
 from meterite.storage.state_block import (
     HAD_INFINITY,
     HAS_CURRENT,
@@ -182,36 +183,31 @@ def newest_two(snapshot: Snapshot, metric_id: int) -> Entry:
 
 def read_blocks(conn: Connection, snapshot: Snapshot, after_seq: int) -> tuple[dict[int, Entry], list[int]]:
     """Entries of the blocks written after a seq, and the blocks' numbers."""
-    table = state_table.c
-    query = select(table.block, table.data).where(table.org == snapshot.org_id, table.seq > after_seq)
+    query = "SELECT block FROM state WHERE org = ? AND seq > ?"
+    blocks = [row[0] for row in driver_of(conn).execute(query, (snapshot.org_id, after_seq)).fetchall()]
     entries: dict[int, Entry] = {}
-    blocks = []
-    for block, data in conn.execute(query).all():
-        blocks.append(block)
-        entries.update(_entries_or_rebuilt(conn, snapshot, block, data))
+    for block in blocks:
+        entries.update(read_block(conn, snapshot, block))
     return entries, blocks
 
 
 def read_block(conn: Connection, snapshot: Snapshot, block: int) -> dict[int, Entry]:
-    table = state_table.c
-    query = select(table.data).where(table.org == snapshot.org_id, table.block == block)
-    data = conn.execute(query).scalar()
-    return {} if data is None else _entries_or_rebuilt(conn, snapshot, block, data)
-
-
-def _entries_or_rebuilt(conn: Connection, snapshot: Snapshot, block: int, data: bytes) -> dict[int, Entry]:
     """A damaged block costs nothing but time: all that it says can be read from the readings themselves."""
+    query = "SELECT data FROM state WHERE org = ? AND block = ?"
     try:
-        return _entries_of(data)
+        data = fetch_blob(driver_of(conn), query, (snapshot.org_id, block))
+        return {} if data is None else _entries_of(data)
     except DamagedError:
-        table = metric_table.c
-        first, after = block << BLOCK_BITS, block + 1 << BLOCK_BITS
-        query = select(table.id).where(table.org == snapshot.org_id, table.id >= first, table.id < after)
-        compacted = snapshot.as_compacted(conn)
-        found = {
-            metric_id: newest_two(compacted, metric_id) for metric_id in conn.execute(query).scalars().all()
-        }
-        return {metric_id: (*entry, INFINITE) for metric_id, entry in found.items() if entry}
+        return _rebuilt(conn, snapshot, block)
+
+
+def _rebuilt(conn: Connection, snapshot: Snapshot, block: int) -> dict[int, Entry]:
+    table = metric_table.c
+    first, after = block << BLOCK_BITS, block + 1 << BLOCK_BITS
+    query = select(table.id).where(table.org == snapshot.org_id, table.id >= first, table.id < after)
+    compacted = snapshot.as_compacted(conn)
+    found = {metric_id: newest_two(compacted, metric_id) for metric_id in conn.execute(query).scalars().all()}
+    return {metric_id: (*entry, INFINITE) for metric_id, entry in found.items() if entry}
 
 
 def _entries_of(data: bytes) -> dict[int, Entry]:

@@ -198,14 +198,15 @@ class SqliteStore:
                 }
             )
 
-    def flush_damage(self) -> None:
-        """Put the damaged rows that reads have met into quarantine."""
+    def flush_damage(self) -> bool:
+        """Put the damaged rows that reads have met into quarantine; whether there were any."""
         if not self._damage:
-            return
+            return False
         with self._guard:
             damage, self._damage = self._damage, []
         with self.database.writing() as conn:
             conn.execute(upsert(quarantine_table).on_conflict_do_nothing(), damage)
+        return bool(damage)
 
     def cookie_secret(self) -> bytes:
         """The secret that signs the docs' cookies, made once for all workers."""

@@ -29,7 +29,7 @@ from meterite.storage.resolve import mask_erased
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
 from meterite.storage.state import everything
-from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, marks_of
+from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, read_marks
 
 if TYPE_CHECKING:
     import sqlite3
@@ -354,8 +354,7 @@ class Watch:
         snapshot = self._snapshot(conn, org.org_id)
         if org.seq < max(snapshot.compacted_seq, snapshot_row(raw, org.org_id) >> EVENT_ROW_BITS, 0):
             org.alarms, org.silent = load_alarms(raw, org.org_id)
-            blob = raw.execute("SELECT data FROM watermark WHERE org = ?", (org.org_id,)).fetchone()
-            marks = marks_of(blob and blob[0], compacted=snapshot.compacted_seq > 0)
+            marks = read_marks(raw, org.org_id, compacted=snapshot.compacted_seq > 0)
             org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
             return
         fold_alarms(raw, org.org_id, org.seq, org.alarms, org.silent)

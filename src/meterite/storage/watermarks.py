@@ -18,9 +18,11 @@ import numpy as np
 
 from meterite.model.errors import DamagedError
 from meterite.storage.interface import Span
+from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.sections import damaged, decode_section, encode_section
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
     from meterite.model.columns import Columns, type_i64
@@ -123,3 +125,12 @@ def marks_of(blob: bytes | None, *, compacted: bool) -> Watermarks:
         return decode_watermarks(blob)
     except DamagedError:  # costs nothing but time: all that it says can be read from the readings themselves
         return Watermarks.none(complete=False)
+
+
+def read_marks(raw: sqlite3.Connection, org_id: int, *, compacted: bool) -> Watermarks:
+    """The same as they lie in the table."""
+    try:
+        blob = fetch_blob(raw, "SELECT data FROM watermark WHERE org = ?", (org_id,))
+    except DamagedError:
+        return Watermarks.none(complete=False)
+    return marks_of(blob, compacted=compacted)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from meterite.model.errors import DamagedError, UnavailableError
 from meterite.storage.backlog import COMMIT_WAL_BYTES, Backlog
 from meterite.storage.database import CHECKPOINT_BYTES
 from meterite.storage.snapshot import Parts, RowGroups, Snapshot
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 STEP_S: Final = 0.01
 """A transaction that removes rows takes no new one after this long, so that it ends well within 50 ms."""
 _PAUSE_S: Final = 0.5
+ASIDE_S: Final = 300.0
+_DAMAGED_S: Final = 5.0
+_DROPPED_MAX: Final = 5
+
+
+What = tuple[str | int, ...]
+"""Names what an error is about."""
 
 
 class DroppedError(Exception):
@@ -32,6 +40,10 @@ class DroppedError(Exception):
 
 class StoppedError(Exception):
     """The service ends; likewise."""
+
+
+class AsideError(Exception):
+    """Something went wrong that nobody expected; what it was about was put aside, and the rest has its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,8 @@ class Work:
     """Whether runs that are dead or were never finished may lie about that nobody remembers."""
     stopping: threading.Event = field(default_factory=threading.Event)
     pause: Callable[[], None] = lambda: None
+    _aside: dict[What, float] = field(default_factory=dict)
+    _dropped: dict[What, int] = field(default_factory=dict)
     _logged: int = 0
     _wal_bytes: int = 0
     _paused: float = 0.0
@@ -120,6 +134,42 @@ class Work:
             shared = self.store.parts
             self._parts = Parts(self.database, RowGroups(0), shared.index, shared.damaged)
         return Snapshot(self._parts, conn, org_id, upto=upto, close=_nothing)
+
+    @contextmanager
+    def turn_of(self, what: What) -> Iterator[None]:
+        """An error that nobody expected keeps ``what`` from its turn for a while: AsideError; and all else goes on."""
+        try:
+            yield
+        except (StoppedError, UnavailableError, AsideError):
+            raise
+        except DamagedError:
+            if not self.store.flush_damage():  # nothing new was found: it would be the same again at once
+                self._aside[what] = time.monotonic() + _DAMAGED_S
+            raise
+        except DroppedError:
+            self._dropped[what] = self._dropped.get(what, 0) + 1
+            if self._dropped[what] >= _DROPPED_MAX:
+                self._put_aside(what)
+            raise
+        except Exception as exc:
+            self._put_aside(what)
+            name = " ".join(map(str, what))
+            raise AsideError(f"The {name} is put aside for {ASIDE_S:.0f} s: {exc!r}") from exc
+        else:
+            self._dropped.pop(what, None)
+
+    def _put_aside(self, what: What) -> None:
+        self._aside[what] = time.monotonic() + ASIDE_S
+        self._dropped.pop(what, None)
+
+    def is_aside(self, what: What) -> bool:
+        until = self._aside.get(what)
+        if until is None:
+            return False
+        if time.monotonic() < until:
+            return True
+        del self._aside[what]
+        return False
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
