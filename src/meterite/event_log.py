@@ -115,6 +115,8 @@ class EventLog:
             metric = metrics[alert.metric.code]
             if metric is None or metric.id != alert.metric_id:
                 continue  # deleted in between
+            if alert.silent and metric.spec.expected_every is None:
+                continue  # nothing is expected any more
             muted = now_us < (metric.spec.mute_until_us or 0)
             newest = current.get(alert.metric_id) if alert.silent else None
             found.append(AlertView(alert, metric.spec, muted, newest))

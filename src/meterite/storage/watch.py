@@ -49,8 +49,8 @@ _SLOTS_KEPT: Final = 64
 _FEW: Final = 8
 _SLOTS_SERIES_MAX: Final = 65_536
 _RULES_SQL: Final = (
-    "SELECT id, min_reading, max_reading, hysteresis, outside_for, notify, mute_until_us, code, name, unit, deleted_at"
-    " FROM metric WHERE org = ? AND "
+    "SELECT id, min_reading, max_reading, hysteresis, outside_for, notify, mute_until_us, expected_every, code, name,"
+    " unit, deleted_at FROM metric WHERE org = ? AND "
 )
 
 
@@ -60,10 +60,11 @@ class _Watched:
 
     rule: Rule
     name: MetricName
+    expected_us: int | None
     deleted: bool
 
 
-_UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), MetricName("", ""), deleted=True)
+_UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), MetricName("", ""), None, deleted=True)
 
 
 @dataclass(slots=True)
@@ -151,6 +152,7 @@ class OrgWatch:
             outside_for,
             notify,
             mute_until_us,
+            expected_every,
             code,
             name,
             unit,
@@ -164,7 +166,11 @@ class OrgWatch:
                 every=notify == "every",
                 mute_until_us=mute_until_us or 0,
             )
-            self.metrics[id_] = _Watched(rule, MetricName(code, name, unit), deleted=deleted_at is not None)
+            expected_us = (
+                parse_duration(expected_every, place=("expected_every",)) if expected_every else None
+            )
+            called = MetricName(code, name, unit)
+            self.metrics[id_] = _Watched(rule, called, expected_us, deleted=deleted_at is not None)
         return {row[0] for row in rows}
 
     def meet(self, raw: sqlite3.Connection, series: list[int], marks: Watermarks) -> None:
@@ -276,23 +282,32 @@ class OrgWatch:
     def names(self, metric_ids: Iterable[int]) -> dict[int, MetricName]:
         return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
 
-    def resumed(self, batch: Batch) -> list[Document]:
-        """An event each of the silent metrics with a newer reading in the batch; asked before it is judged."""
+    def resumed(self, batch: Batch, now_us: int) -> list[Document]:
+        """An event each of the silent metrics whose silence a reading of the batch ends; asked before it is judged.
+
+        One that is itself older than ``expected_every`` ends none: who sends hours that he gathered meanwhile resumes
+        once. Where nothing is expected any more, each that is newer than its series' newest does.
+        """
         found = []
         for metric_id in self.silent & set((batch.series >> SERIES_ORDINAL_BITS).tolist()):
             rows = np.flatnonzero((batch.series >> SERIES_ORDINAL_BITS == metric_id)[batch.series_index])
-            slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
-            newest = self.table.newest[slots]
-            newer = (batch.at_us[rows] > newest) & (newest != UNKNOWN) & np.isfinite(batch.values[rows])
-            if newer.any():
-                first = rows[newer][0]
-                data = {
-                    "reading": plain_number(float(batch.values[first])),
-                    "reading_at": format_rfc3339(int(batch.at_us[first])),
-                }
-                found.append(Document(EventType.RESUMED, metric_id, data))
+            at_us, expected_us = batch.at_us[rows], self.metrics.get(metric_id, _UNWATCHED).expected_us
+            if expected_us is not None:
+                ending = at_us >= now_us - expected_us
+            else:
+                slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
+                newest = self.table.newest[slots]
+                ending = (at_us > newest) & (newest != UNKNOWN)
+            ending &= np.isfinite(batch.values[rows])
+            if ending.any():
+                found.append(Document(EventType.RESUMED, metric_id, _reading(batch, rows[ending][0])))
         apply_documents(found, self.silent)
         return found
+
+
+def _reading(batch: Batch, row: int) -> dict[str, Any]:
+    value, at_us = float(batch.values[row]), int(batch.at_us[row])
+    return {"reading": plain_number(value), "reading_at": format_rfc3339(at_us)}
 
 
 class Watch:
@@ -321,7 +336,7 @@ class Watch:
             raw = driver_of(conn)
             if org.table.slots(batch.series) is None:
                 org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
-            resumed = org.resumed(batch) if org.silent else []
+            resumed = org.resumed(batch, recorded_at_us) if org.silent else []
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
             if len(found) or resumed:
                 about = set((found["series"] >> SERIES_ORDINAL_BITS).tolist())
