@@ -114,6 +114,42 @@ def test_numeric_strings_and_any_content_type(client):
     assert answer.json()["min_reading"] == -1.5
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("on_conflct", "on_conflict"),
+        ("onConflict", "on_conflict"),
+        ("time_zone", "timezone"),
+        ("min_readin", "min_reading"),
+        ("truncate-reading-to", "truncate_reading_to"),
+    ],
+)
+def test_a_slip_in_a_fields_name(client, slip, meant):
+    """422 with its place and what was meant, for a metric that is made and one that is changed."""
+    client.post("/metric/", json=M1)
+    for answer in (
+        client.post("/metric/", json={"code": "M2", "name": "n", slip: None}),
+        client.put("/metric/M1", json=M1 | {slip: None}),
+    ):
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", slip]
+        assert f"did you mean {meant}?" in answer.json()["title"]
+    assert client.get("/metric/M2").status_code == 404
+
+
+def test_a_metric_is_sent_back_as_it_was_got(client):
+    """All its fields are taken, and so are those that nobody here knows."""
+    client.post("/metric/", json=M1)
+    client.post("/metric/M1", json={"reading": 1})
+    got = client.get("/metric/M1").json()
+    assert len(got["meters"]) == 1
+    own = {"location": "cellar", "tags": ["a"], "created_by": 7, "form": 1, "max": 2}
+    back = client.put("/metric/M1", json=got | own)
+    assert back.status_code == 200
+    assert back.json() == {name: value for name, value in got.items() if name != "meters"}
+    assert client.post("/metric/M1", json=got["meters"][0] | own).status_code == 200
+
+
 def test_put_changes_what_the_original_knew_and_of_the_rest_what_is_named(client):
     """Limits fall back to their defaults; unit and time zone stay until they are named."""
     client.post("/metric/", json=M1 | {"unit": "kWh", "timezone": "Europe/Berlin", "min_reading": 0})

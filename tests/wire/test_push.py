@@ -32,6 +32,10 @@ T_US = 1767225600 * 10**6
         (b'{"reading": 1, "labels": null}', Push(1.0, None)),
         (b'{"reading" : 1, "metric": {"deep": [1]}, "x": null}', Push(1.0, None)),
         (b'\xef\xbb\xbf{"re\\u0061ding": 1}', Push(1.0, None)),
+        (
+            b'{"reading": 1, "metric_id": 7, "recorded_at": "x", "value": 5, "time": 5, "unit": "W"}',
+            Push(1.0, None),
+        ),
     ],
 )
 def test_what_is_taken(body, expected):
@@ -49,6 +53,10 @@ def test_what_is_taken(body, expected):
         (b'{"x":' * 50_000, TooLargeError, "json-too-deep", None),
         (b"[1]", InvalidInputError, "shape-invalid", ("body",)),
         (b"{}", InvalidInputError, "missing-field", ("body", "reading")),
+        (b'{"reading": 1, "readingat": "2026-01-01"}', InvalidInputError, "unknown-field", ("body", "readingat")),
+        (b'{"reading": 1, "reading_att": 5}', InvalidInputError, "unknown-field", ("body", "reading_att")),
+        (b'{"reading": 1, "label": {"a": "1"}}', InvalidInputError, "unknown-field", ("body", "label")),
+        (b'{"Reading": 1}', InvalidInputError, "unknown-field", ("body", "Reading")),
         (b'{"reading": true}', InvalidInputError, "reading-invalid", ("body", "reading")),
         (b'{"reading": null}', InvalidInputError, "reading-invalid", ("body", "reading")),
         (b'{"reading": NaN}', InvalidInputError, "reading-invalid", ("body", "reading")),
@@ -74,6 +82,14 @@ def test_what_is_refused(body, error, code, place):
     assert caught.value.code == code
     assert place is None or caught.value.place == place
     assert len(caught.value.message) < 200
+
+
+def test_what_was_meant_is_said():
+    """A slip would be a reading of now, or without labels; bounded, however many names there are."""
+    with pytest.raises(InvalidInputError, match=r"did you mean reading_at\?"):
+        decode_push(b'{"reading": 1, "raeding_at": "2026-01-01"}')
+    many = {"reading": 1} | {f"x{n}": n for n in range(10_000)}
+    assert decode_push(json.dumps(many | {"readingat": 1}).encode()) == Push(1.0, None)
 
 
 def outcome(way, body):

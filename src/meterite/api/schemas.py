@@ -2,8 +2,8 @@
 
 What this file guarantees: what :func:`parse_metric` lets through can be kept as it is; everything else is a
 422 with its place. ``true``, ``null`` and ``NaN`` are no numbers, numeric strings are. Fields that nobody knows
-are ignored, so that a metric can be sent back as it was got. Answers write whole numbers as
-integers and times as RFC 3339 with ``Z``.
+are ignored, so that a metric can be sent back as it was got, but for a slip in a field's name. Answers write whole
+numbers as integers and times as RFC 3339 with ``Z``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from meterite.model.metric import (
     MetricSpec,
     Notify,
 )
+from meterite.model.near import refuse_slips
 from meterite.model.number import number_text
 from meterite.model.time import format_rfc3339, parse_rfc3339
 from meterite.model.truncate import parse_truncation
@@ -64,6 +65,8 @@ NUMBER_OR_TEXT: Final[dict[str, Any]] = {
 }
 KNOWN_FIELDS: Final = frozenset({"name", "min_reading", "max_reading", "truncate_reading_to"})
 """What the original's clients know; of all else they can't mean to change it by leaving it out."""
+FIELD_CHARACTERS_COMPARED: Final = 4
+"""A shorter name (``for``) is nearly everything."""
 DURATION: Final[dict[str, Any]] = {
     "type": "string",
     "pattern": "^[0-9]{1,18}(us|ms|s|m|h|d|w)$",
@@ -347,6 +350,13 @@ class Problem(BaseModel):
     request_id: str = ""
 
 
+FIELDS: Final = tuple(
+    name
+    for field, info in MetricBase.model_fields.items()
+    if len(name := info.alias or field) >= FIELD_CHARACTERS_COMPARED
+)
+KEPT_FIELDS: Final = frozenset(info.alias or field for field, info in Metric.model_fields.items())
+"""What a metric that was got has: it can be sent back."""
 REQUESTS: Final = (MetricBase, MeterBase, ReadingRow, ReadingColumns)
 """Named by request bodies that are described by hand, since bodies are read raw."""
 ANSWERS: Final = (Problem, StoredReading, SummaryAnswer)
@@ -358,6 +368,7 @@ def parse_metric(body: bytes) -> MetricBase:
     document = load_exact(body)
     if not isinstance(document, dict):
         raise InvalidInputError("shape-invalid", 'Send a JSON object like {"code": "M1", "name": "Meter 1"}.')
+    refuse_slips(document, FIELDS, KEPT_FIELDS)
     try:
         metric = MetricBase.model_validate(document)
     except ValidationError as exc:

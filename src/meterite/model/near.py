@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
-from typing import Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from meterite.model.errors import InvalidInputError
+from meterite.model.time import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 CHARACTERS_COMPARED: Final = 64
 SLIP: Final = 0.82
 """So alike are ``on_conflct`` and ``on_conflict``, but not ``code`` and ``mode``."""
+SLIPS_LOOKED_AT: Final = 64
+"""Names of one document: each that is new costs some µs."""
 HINT: Final = 0.5
 """Enough to ask whether it was meant, where it is refused anyway."""
 
@@ -26,3 +35,15 @@ def near(name: str, known: tuple[str, ...], cutoff: float) -> str | None:
 def _near(name: str, known: tuple[str, ...], cutoff: float) -> str | None:
     found = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, cutoff)
     return found[0] if found else None
+
+
+def refuse_slips(names: Iterable[str], fields: tuple[str, ...], known: Collection[str]) -> None:
+    """InvalidInputError at a name that is nearly one of ``fields``; ``known`` and everybody's own names pass."""
+    for name in islice((name for name in names if name not in known), SLIPS_LOOKED_AT):
+        meant = near(name, fields, SLIP)
+        if meant is not None:
+            raise InvalidInputError(
+                "unknown-field",
+                f"There is no field {excerpt(name)}: did you mean {meant}?",
+                place=("body", name),
+            )

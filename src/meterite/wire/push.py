@@ -1,8 +1,9 @@
 """The single push, ``POST /metric/{code}``: ``MeterBase`` in, ``Meter`` out, as JSON.
 
 What this file guarantees: any bytes whatever give a :class:`Push` or an error that leads to its place.
-Fields that ``MeterBase`` doesn't have are ignored, as the original did. The typed decoder takes what is
-surely right (for duplicate keys see ``readings_json``); all else is decided the exact way.
+Fields that ``MeterBase`` doesn't have are ignored, as the original did, but for those that are nearly one of its own:
+a slip in ``reading_at`` would be a reading of now. The typed decoder takes what is surely right (for duplicate keys see
+``readings_json``); all else is decided the exact way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from meterite.model.check import check_labels, check_reading
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError
+from meterite.model.near import refuse_slips
 from meterite.model.number import number_text
 from meterite.model.time import SECOND_US, format_rfc3339, parse_rfc3339
 from meterite.wire.json_exact import load_exact
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 UNSET: Final = msgspec.UNSET
 _AT_PLACE: Final = ("body", "reading_at")
+_FIELDS: Final = ("reading", "reading_at", "labels")
+_KNOWN: Final = frozenset({*_FIELDS, "metric_id", "recorded_at"})
+"""A ``Meter`` can be sent back as it was got."""
 
 
 class Push(NamedTuple):
@@ -67,6 +72,7 @@ def _decode_exactly(body: bytes) -> Push:
     document = load_exact(body)
     if not isinstance(document, dict):
         raise InvalidInputError("shape-invalid", 'Send a JSON object like {"reading": 42.5}.')
+    refuse_slips(document, _FIELDS, _KNOWN)
     if "reading" not in document:
         raise InvalidInputError("missing-field", "The field reading is missing.", place=("body", "reading"))
     reading = check_reading(exact_reading(document["reading"]))
