@@ -49,6 +49,16 @@ def test_rows_columns_and_lines(client, metric):
     )
 
 
+@pytest.mark.parametrize("receipt", [None, "full"])
+def test_nothing_written_has_no_time(client, metric, receipt):
+    """An empty request is taken, and ``committed_at`` is null."""
+    params = {"receipt": receipt} if receipt else {}
+    for body in (b"[]", b'{"metric":"M1","reading":[]}'):
+        answer = client.post("/readings", content=body, params=params)
+        assert answer.status_code == 200
+        assert (answer.json()["accepted"], answer.json()["committed_at"]) == (0, None)
+
+
 def test_all_or_nothing_unless_asked_otherwise(client, metric):
     """A bad row refuses the request (422 with a receipt); ``partial=accept`` takes the good ones."""
     rows = [

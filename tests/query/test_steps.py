@@ -157,6 +157,7 @@ def test_the_limit_counts_steps():
 def test_steps_are_named_as_they_were_asked_for():
     """And no zone is UTC."""
     assert (parse_steps("15m").name, parse_steps("15m").tz) == ("15m", "UTC")
+    assert parse_steps("15m", "Asia/Tokyo").tz == "UTC", "fixed steps are counted from 1970 UTC"
     assert parse_steps("week", "Asia/Tokyo").tz == "Asia/Tokyo"
 
 

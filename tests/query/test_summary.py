@@ -146,6 +146,7 @@ def test_nothing_comes_to_nothing():
 def test_functions_are_named():
     """Each once, in the order they were asked for."""
     assert parse_functions("mean,p95,mean,p99.9,p0,p100") == ("mean", "p95", "p99.9", "p0", "p100")
+    assert parse_functions("mean, max ,mean") == ("mean", "max")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,24 @@ def test_nothing_without_a_token(ask, path):
 
 
 @pytest.mark.parametrize(
+    ("headers", "query", "said"),
+    [
+        ({}, "", "Send a token in the header x-auth-token"),
+        ({NAME: "wrong", "cookie": f"{NAME}=123456"}, "", "The header x-auth-token holds no token"),
+        ({"authorization": "Bearer wrong"}, f"?{NAME}=123456", "Authorization holds no token"),
+        ({}, f"?{NAME}=wrong", "The query parameter x-auth-token holds no token"),
+        ({"cookie": f"{NAME}=v1.x.y"}, "", "The cookie x-auth-token isn't good, or not any more; open /docs"),
+    ],
+)
+def test_a_wrong_token_is_told_from_none(ask, headers, query, said):
+    """Where it was, without repeating it."""
+    problem = ask(f"/who{query}", headers=headers).json()
+    assert problem["detail"].startswith(said)
+    assert problem["type"] == f"/problems/{'token-invalid' if headers or query else 'token-missing'}"
+    assert "wrong" not in str(problem)
+
+
+@pytest.mark.parametrize(
     "header", [{"sec-fetch-mode": "cors"}, {"referer": "http://x"}, {"accept": "text/html,*/*"}]
 )
 def test_a_browser_is_not_challenged(ask, header):

@@ -240,6 +240,46 @@ def test_lines_are_counted_as_they_stand():
     assert len(plain(decode(spread, ndjson=True))[1]) == 2
 
 
+def test_reasons_name_the_line():
+    """As an editor counts it, empty lines included, whatever is wrong with it."""
+    lines = [
+        b'{"metric":"A","reading":1}',
+        b"",
+        b"{x",
+        b'{"metric":"A"}',
+        b"\xff",
+        b'{"metric":"A","reading":true}',
+    ]
+    decoded = decode(b"\r\n".join(lines), ndjson=True)
+    assert [(r.index, r.reason.split(": ")[0]) for r in decoded.rejected] == [
+        (1, "Line 3"),
+        (2, "Line 4"),
+        (3, "Line 5"),
+        (4, "Line 6"),
+    ]
+    assert "at line 3, column 2." in decoded.rejected[0].reason
+    assert "it must be UTF-8" in decoded.rejected[2].reason
+
+
+@pytest.mark.parametrize(
+    ("body", "hinted"),
+    [
+        (b'{"metric":"A","reading":1}\n{"metric":"A","reading":2}\n', True),
+        (b'\n{"metric":"A","reading":1}\r\n{"met', True),
+        (b'{"metric":"A","reading":1} x', False),
+        (b'[{"metric":"A","reading":1},\n{"metric"', False),
+        (b'{"metric":\n"A" x', False),
+    ],
+)
+def test_lines_under_another_name(body, hinted):
+    """NDJSON sent as JSON is refused with the media type that it needs; other broken JSON isn't."""
+    with pytest.raises(MalformedError) as caught:
+        decode(body)
+    assert caught.value.code == "json-invalid"
+    assert ("application/x-ndjson" in caught.value.message) is hinted
+    assert len(caught.value.message) < 200
+
+
 def test_hostile_bodies_take_linear_time():
     """A megabyte of digits, quotes or brackets is answered at once."""
     started = time.process_time()

@@ -28,6 +28,11 @@ STATIC_PREFIX: Final = "/static/"
 
 _CHALLENGE: Final = (b"www-authenticate", b'Basic realm="meterite", charset="UTF-8"')
 _POLICY_VIOLATION: Final = 1008
+_NO_TOKEN: Final = {
+    "header": "The header {name} holds no token of this service.",
+    "query": "The query parameter {name} holds no token of this service.",
+    "cookie": "The cookie {name} isn't good, or not any more; open /docs with the token again.",
+}
 
 
 class Gate:
@@ -66,7 +71,7 @@ class Gate:
         credential = find_token(scope["headers"], scope.get("query_string", b""), self._name)
         org = self._believed(credential) if credential is not None else None
         if credential is None or org is None:
-            raise UnauthorizedError("token-missing" if credential is None else "token-invalid", self._hint())
+            raise self._missing() if credential is None else self._invalid(credential)
         if not may_act(credential.kind, scope["method"], scope["headers"]):
             raise ForbiddenError(
                 "foreign-page",
@@ -81,8 +86,17 @@ class Gate:
                 return org
         return self._tokens.org_of(credential.value)
 
-    def _hint(self) -> str:
-        return f"Send a valid token in the header {self._name}, or as Authorization: Bearer."
+    def _missing(self) -> UnauthorizedError:
+        return UnauthorizedError(
+            "token-missing", f"Send a token in the header {self._name}, or as Authorization: Bearer."
+        )
+
+    def _invalid(self, credential: Credential) -> UnauthorizedError:
+        sentence = _NO_TOKEN.get(credential.kind, "Authorization holds no token of this service.")
+        return UnauthorizedError(
+            "token-invalid",
+            f"{sentence.format(name=self._name)} Of several the first counts: header, Authorization, query, cookie.",
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

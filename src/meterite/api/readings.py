@@ -77,7 +77,7 @@ async def record_readings(
         called.org, decoded, partial=partial is not None, full=receipt is not None
     )
     refused = bool(done.rejected) and not done.accepted
-    committed_at_us = None if refused else done.committed_at_us
+    committed_at_us = done.committed_at_us if done.accepted else None
     answer = encode_receipt(done.accepted, done.rejected, committed_at_us, done.replaced, done.unchanged)
     return json_response(answer, 422 if refused else 200)
 

@@ -91,7 +91,7 @@ class Steps:
 
 
 def parse_steps(text: str, tz: str | None = None, *, place: Place = _EVERY) -> Steps:
-    """Steps of a text like ``15m`` or ``month``; without a zone the calendar is UTC's."""
+    """Steps of a text like ``15m`` or ``month``; without a zone the calendar is UTC's, as fixed steps always are."""
     zone = check_timezone(tz or "UTC", place=("query", "tz"))
     if text in _CALENDAR:
         days, months = _CALENDAR[text]
@@ -105,4 +105,4 @@ def parse_steps(text: str, tz: str | None = None, *, place: Place = _EVERY) -> S
             "(15m), or day, week, month, quarter or year.",
             place=place,
         )
-    return Steps(text, zone, width_us=width)
+    return Steps(text, "UTC", width_us=width)

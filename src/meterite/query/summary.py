@@ -40,7 +40,7 @@ def percentile_of(fn: str) -> float | None:
 
 def parse_functions(text: str, *, place: Place = ("query", "fn")) -> tuple[str, ...]:
     """The functions of a text like ``mean,max,p95``, each once, in their order."""
-    fns = tuple(dict.fromkeys(text.split(",")))
+    fns = tuple(dict.fromkeys(fn.strip(" ") for fn in text.split(",")))
     for fn in fns:
         if fn not in FUNCTIONS and percentile_of(fn) is None:
             raise InvalidInputError(

@@ -72,8 +72,8 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def load_exact(body: bytes) -> Any:
-    """The document: dict, list, str, int, float, bool, None, and :data:`NO_NUMBER`."""
+def load_exact(body: bytes, *, line: int = 1) -> Any:
+    """The document: dict, list, str, int, float, bool, None, and :data:`NO_NUMBER`. ``line``: where it begins."""
     try:
         text = body.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -83,5 +83,6 @@ def load_exact(body: bytes) -> Any:
         return _DECODER.decode(text)
     except json.JSONDecodeError as exc:
         raise MalformedError(
-            "json-invalid", f"The body is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}."
+            "json-invalid",
+            f"The body is not JSON: {exc.msg} at line {line + exc.lineno - 1}, column {exc.colno}.",
         ) from exc

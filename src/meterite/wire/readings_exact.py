@@ -86,7 +86,7 @@ def _check_fields(entry: dict[str, Any]) -> None:
 
 
 class ExactRows:
-    """Gathers readings and rejections. ``count`` is the number of the next reading."""
+    """Gathers readings and rejections. ``count`` is the number of the next reading, ``where`` opens its reasons."""
 
     def __init__(self, precision: str | None, readings_max: int) -> None:
         self._precision = precision
@@ -99,6 +99,7 @@ class ExactRows:
         self._row: list[int] = []
         self._rejected: list[Rejected] = []
         self.count = 0
+        self.where = ""
 
     def add(self, entry: object, *, columns: bool = True) -> None:
         """A row or, where they are allowed, columns."""
@@ -119,12 +120,13 @@ class ExactRows:
         """The next reading is none."""
         if self.count >= self._readings_max:
             raise too_many(self._readings_max)
-        self._rejected.append(Rejected(self.count, code, reason))
+        self._rejected.append(Rejected(self.count, code, self.where + reason))
         self.count += 1
 
     def _reject(self, exc: InvalidInputError, count: int) -> None:
         first = self.count
-        self._rejected += [Rejected(first + row, exc.code, exc.message) for row in range(count)]
+        reason = self.where + exc.message
+        self._rejected += [Rejected(first + row, exc.code, reason) for row in range(count)]
 
     def _add_entry(self, entry: dict[str, Any], many: bool) -> None:
         if not entry.keys() <= _FIELDS or "metric" not in entry or "reading" not in entry:

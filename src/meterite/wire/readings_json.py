@@ -62,6 +62,7 @@ _LINES: Final[dict[bool, msgspec.json.Decoder[Any]]] = {
     True: msgspec.json.Decoder(_Integers),
 }
 _LABELS: Final = msgspec.json.Decoder(dict[str, str])
+_LINES_HINT: Final = "For a reading a line, send Content-Type: application/x-ndjson."
 _ELEMENTS_FREE: Final = 1_000_000
 _LABEL_BYTES_MIN: Final = 8  # "a":"b",
 
@@ -217,7 +218,12 @@ def _at_us(times: list[Any], precision: str | None) -> NDArray[np.int64]:
 
 
 def _decode_exactly(body: bytes, precision: str | None, readings_max: int) -> Decoded:
-    document = load_exact(body)
+    try:
+        document = load_exact(body)
+    except MalformedError as exc:
+        if exc.code == "json-invalid" and _looks_like_lines(body):
+            raise MalformedError(exc.code, f"{exc.message} {_LINES_HINT}") from exc
+        raise
     if not isinstance(document, list | dict):
         raise InvalidInputError("shape-invalid", "Send an array of readings, or one reading, as JSON.")
     rows = ExactRows(precision, readings_max)
@@ -226,20 +232,34 @@ def _decode_exactly(body: bytes, precision: str | None, readings_max: int) -> De
     return rows.decoded()
 
 
+def _looks_like_lines(body: bytes) -> bool:
+    """Whether the first of several lines is an object by itself: NDJSON under another name."""
+    first, _, rest = body.lstrip().partition(b"\n")
+    if not (first.startswith(b"{") and rest.strip()):
+        return False
+    try:
+        load_exact(first)
+    except (MalformedError, InvalidInputError, TooLargeError):
+        return False
+    return True
+
+
 def _decode_lines_exactly(body: bytes, precision: str | None, readings_max: int) -> Decoded:
     rows = ExactRows(precision, readings_max)
-    start = 0
+    start = number = 0
     while start < len(body):
+        number += 1
         end = body.find(b"\n", start)
         end = len(body) if end < 0 else end
         line = body[start:end].strip(b" \t\r")
         start = end + 1
         if not line:
             continue
+        rows.where = f"Line {number}: "
         try:
-            entry = load_exact(line)
+            entry = load_exact(line, line=number)
         except (MalformedError, InvalidInputError, TooLargeError) as exc:
-            rows.reject(exc.code, exc.message.replace("The body", "The line"))
+            rows.reject(exc.code, exc.message.replace("The body", "it", 1))
         else:
             rows.add(entry, columns=False)
     return rows.decoded()
