@@ -14,7 +14,16 @@ import time
 
 from benchmarks.measure import Row, markdown
 
-NAMES = ("single_push", "append", "tiny_orgs", "compaction", "post_readings", "reading_back", "start")
+NAMES = (
+    "single_push",
+    "append",
+    "tiny_orgs",
+    "compaction",
+    "post_readings",
+    "reading_back",
+    "start",
+    "deliveries",
+)
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
+import uvloop
 
 from meterite.model.one_line import one_line
 
@@ -100,7 +101,7 @@ class LoopRoom:
 
     def submit(self, jobs: Iterable[Job]) -> None:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            self._loop = uvloop.new_event_loop()
             self._thread = threading.Thread(target=self._work, name=f"meterite-{self._name}", daemon=True)
             self._thread.start()
         self._loop.call_soon_threadsafe(self._take, list(jobs))

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from meterite.model.time import format_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +111,3 @@ def parse_event_id(text: str) -> tuple[int, EventPlace] | None:
         return None
     tail >>= _SPARE_BITS
     return number >> 80, EventPlace(tail >> ORDINAL_BITS, tail & (1 << ORDINAL_BITS) - 1)
-
-
-def event_time(recorded_at_us: int) -> str:
-    return format_rfc3339(recorded_at_us)

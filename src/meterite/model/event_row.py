@@ -7,12 +7,13 @@ says what the metric was called when it was committed. A series keeps its labels
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
-from meterite.model.event import TYPE_BITS, Event, EventPlace, event_id, event_time
+from meterite.model.event import TYPE_BITS, Event, EventPlace, event_id
 from meterite.model.limits import LATE, QUIET, TIME_NONE, TRANSITION, AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.number import plain_number
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 EVENT_ROW_EVENTS_MAX: Final = 1 << 16
 _TYPES: Final = {bit: type_ for type_, bit in TYPE_BITS.items()}
+_FIELDS: Final = TRANSITION.names or ()
+_TEXTS_KEPT: Final = 4096
+"""Events of one row have much in common, above all their times."""
 
 
 class MetricName(NamedTuple):
@@ -101,8 +105,10 @@ class EventRow:
         return self._event(ordinal, document.type, subject, data)
 
     def _event_of_readings(self, ordinal: int, labels: Labels) -> Event:
-        row = self.transitions[ordinal]
-        metric_id = int(row["series"]) >> SERIES_ORDINAL_BITS
+        row = dict(
+            zip(_FIELDS, self.transitions[ordinal].item(), strict=True)
+        )  # one by one costs twice as much
+        metric_id = row["series"] >> SERIES_ORDINAL_BITS
         metric = self.names.get(metric_id, MetricName("", ""))
         data = {
             "metric": _metric(metric_id, metric),
@@ -112,19 +118,21 @@ class EventRow:
             "since": time_or_none(row["since"]),
             "late": bool(row["flags"] & LATE),
             "readings": {
-                "count": int(row["count"]),
-                **{name: _reading(row, name) for name in ("first", "last", "extreme")},
+                "count": row["count"],
+                "first": _reading(row["first"], row["first_at"]),
+                "last": _reading(row["last"], row["last_at"]),
+                "extreme": _reading(row["extreme"], row["extreme_at"]),
             },
         }
-        return self._event(ordinal, _TYPES[int(row["kind"])], subject_of(metric.code, labels), data)
+        return self._event(ordinal, _TYPES[row["kind"]], subject_of(metric.code, labels), data)
 
     def _event(self, ordinal: int, type_: str, subject: str, data: Mapping[str, Any]) -> Event:
         return Event(
             id=event_id(self.recorded_at_us, EventPlace(self.id, ordinal)),
             type=str(type_),
-            source=f"/orgs/{quote(self.org, safe='')}",
+            source=_source(self.org),
             subject=subject,
-            time=event_time(self.recorded_at_us),
+            time=_time(self.recorded_at_us),
             org=self.org,
             data=data,
         )
@@ -144,7 +152,17 @@ def subject_of(code: str, labels: Labels) -> str:
 
 
 def time_or_none(us: int) -> str | None:
-    return None if us == TIME_NONE else format_rfc3339(int(us))
+    return None if us == TIME_NONE else _time(int(us))
+
+
+@lru_cache(_TEXTS_KEPT)
+def _time(us: int) -> str:
+    return format_rfc3339(us)
+
+
+@lru_cache(_TEXTS_KEPT)
+def _source(org: str) -> str:
+    return f"/orgs/{quote(org, safe='')}"
 
 
 def _escaped(value: str) -> str:
@@ -155,5 +173,5 @@ def _metric(metric_id: int, metric: MetricName) -> dict[str, Any]:
     return {"id": metric_id, "code": metric.code, "name": metric.name, "unit": metric.unit}
 
 
-def _reading(row: np.void, name: str) -> dict[str, Any]:
-    return {"reading": plain_number(row[name]), "reading_at": format_rfc3339(int(row[f"{name}_at"]))}
+def _reading(value: float, at_us: int) -> dict[str, Any]:
+    return {"reading": plain_number(value), "reading_at": _time(at_us)}
