@@ -68,6 +68,42 @@ def test_what_failed_is_tried_again(error, reason):
     assert RECORDED_AT_US <= result.retry_at_us < RECORDED_AT_US + 4_000_000
 
 
+class Unspeakable(BaseException):
+    """Raises even where it is to say what it is."""
+
+    def __str__(self):
+        raise self
+
+
+class Unmade(Retry):
+    """A plug-in's own, without what a Retry has."""
+
+    def __init__(self):
+        pass
+
+
+class Strange(Refused):
+    """The same, with what can't be stored."""
+
+    def __init__(self):
+        self.reason = Unspeakable()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (Unspeakable(), Outcome.RETRY, "Unspeakable"),
+        (Unmade(), Outcome.RETRY, "Unmade"),
+        (Retry("later", after_s="soon"), Outcome.RETRY, "later"),
+        (Strange(), Outcome.DEAD, "Strange"),
+    ],
+)
+def test_whatever_a_plug_in_raises_has_an_outcome(error, outcome, reason):
+    """An exception that can't be asked what it says would else end the thread that delivers for all handlers."""
+    result = Place().one(error)
+    assert (result.outcome, result.error) == (outcome, reason)
+
+
 def test_what_the_receiver_asks_for_is_respected():
     """Not before Retry-After."""
     result = Place().one(Retry("answered 429", after_s=120))

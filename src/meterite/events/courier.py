@@ -164,7 +164,7 @@ class Courier:
                 log.info("handler.works_again", handler=self.name)
             self._add(Result(job.delivery, Outcome.DONE, error=job.note), now_s)
         elif isinstance(error, Refused):
-            self._dead(job, error.reason, now_s)
+            self._dead(job, self._reason(job, error), now_s)
         else:
             self._failed(job, error, now_s)
 
@@ -177,8 +177,7 @@ class Courier:
         if attempts >= self.options.tries or self._is_too_old(job.delivery, now_us):
             self._dead(job, f"given up after {attempts} tries: {reason}", now_s)
             return
-        after_s = error.after_s if isinstance(error, Retry) else None
-        again_us = now_us + int(delay_s(attempts, self._random, after_s) * SECOND_US)
+        again_us = now_us + int(delay_s(attempts, self._random, _after_s(error)) * SECOND_US)
         self._add(Result(job.delivery, Outcome.RETRY, again_us, reason), now_s)
 
     def _is_too_old(self, delivery: Delivery, now_us: int) -> bool:
@@ -193,8 +192,8 @@ class Courier:
         self._add(Result(job.delivery, Outcome.RELEASED), now_s)
 
     def _reason(self, job: Job, error: BaseException) -> str:
-        if isinstance(error, Retry):
-            return one_line(error.reason)
+        if isinstance(error, Retry | Refused):
+            return _said(error)
         if isinstance(error, TimeoutError) and not error.args:
             return f"took longer than {job.timeout_s:g} s"
         return one_line(error)
@@ -238,3 +237,21 @@ class Courier:
         for job in list(self._jobs.values()):
             if job.take() or begun:
                 self._release(job, now_s)
+
+
+def _said(error: Retry | Refused) -> str:
+    """The reason, as a plug-in's own Retry or Refused may not have it: nothing of it may end our thread."""
+    try:
+        return one_line(str(error.reason))
+    except BaseException:  # noqa: BLE001 - as above
+        return one_line(error)
+
+
+def _after_s(error: BaseException) -> float | None:
+    """Likewise, for how long to wait; None where the error doesn't say."""
+    if not isinstance(error, Retry):
+        return None
+    try:
+        return None if error.after_s is None else float(error.after_s)
+    except BaseException:  # noqa: BLE001 - as above
+        return None

@@ -21,6 +21,6 @@ def one_line(what: BaseException | str) -> str:
 def _told(error: BaseException) -> str:
     try:
         said = str(error)
-    except Exception:  # noqa: BLE001 - a plug-in's exception may fail even at this
+    except BaseException:  # noqa: BLE001 - a plug-in's exception may fail even at this, and would end our thread
         said = ""
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
