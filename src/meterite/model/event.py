@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
