@@ -16,10 +16,11 @@ from meterite.storage.audit_events import EventAudit
 from meterite.storage.backlog import last_id_of
 from meterite.storage.commit_times import decode_commit_times
 from meterite.storage.journal import driver
+from meterite.storage.journal_index import JournalIndex
 from meterite.storage.journalrow import decode_journal, journal_checksum
 from meterite.storage.rowgroup import RowGroup, decode_directory
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
-from meterite.storage.snapshot import JournalIndex, Parts, RowGroups, Snapshot
+from meterite.storage.snapshot import Parts, RowGroups, Snapshot
 from meterite.storage.state import States, finite, newest_two
 from meterite.storage.state_block import decode_state_block
 from meterite.storage.windows import window_of

@@ -28,7 +28,6 @@ from meterite.model.metric import (
 from meterite.storage.changes import activated, deleted, name_of, updated
 from meterite.storage.database import driver_of
 from meterite.storage.journal import Clock, read_clock, write_clock
-from meterite.storage.resolve import POLICY_KINDS, Policies
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import series as series_table
@@ -299,16 +298,3 @@ class SqlCatalog:
                 )
                 found.update({row.id: parse_labels(row.labels) for row in conn.execute(query)})
         return {id_: found.get(id_, ()) for id_ in series}
-
-
-def read_policies(conn: Connection, org_id: int) -> Policies:
-    """The org's metrics whose policy isn't ``last``, deleted ones included (their readings may still be there)."""
-    columns = metric_table.c
-    query = select(columns.id, columns.on_conflict).where(
-        columns.org == org_id, columns.on_conflict != ConflictPolicy.LAST.value
-    )
-    rows = conn.execute(query.order_by(columns.id)).all()
-    return Policies(
-        np.array([row.id for row in rows], np.int64),
-        np.array([POLICY_KINDS[ConflictPolicy(row.on_conflict)] for row in rows], np.uint8),
-    )

@@ -46,6 +46,17 @@ class Policies:
     def none() -> Policies:
         return Policies(np.empty(0, np.int64), np.empty(0, np.uint8))
 
+    def changed(self, kinds: dict[int, int]) -> Policies:
+        """With other kinds of some metrics."""
+        if not kinds:
+            return self
+        kept = ~np.isin(self.metrics, np.array(list(kinds), np.int64))
+        new = sorted(item for item in kinds.items() if item[1] != _LAST)
+        metrics = np.concatenate([self.metrics[kept], np.array([id_ for id_, _ in new], np.int64)])
+        of_metrics = np.concatenate([self.kinds[kept], np.array([kind for _, kind in new], np.uint8)])
+        order = np.argsort(metrics, kind="stable")
+        return Policies(metrics[order], of_metrics[order])
+
     def of_series(self, series: type_i64) -> NDArray[np.uint8]:
         """The policy of each series."""
         kinds = np.zeros(len(series), np.uint8)

@@ -8,7 +8,6 @@ them fails with DamagedError rather than leave a gap. Every row's checksum is ch
 from __future__ import annotations
 
 import threading
-from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from sqlalchemy import select
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.model.time import format_rfc3339
-from meterite.storage.catalog import read_policies
 from meterite.storage.commit_times import decode_commit_times
 from meterite.storage.journal import driver, read_clock
 from meterite.storage.journalrow import READING_BYTES_MIN, decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
+from meterite.storage.policy_index import PolicyIndex
 from meterite.storage.resolve import Policies, Tombstone
 from meterite.storage.row_fetch import (
     JOURNAL_NAMES,
@@ -51,9 +50,11 @@ if TYPE_CHECKING:
     from meterite.model.columns import type_i64
     from meterite.storage.database import Database
     from meterite.storage.interface import Span
+    from meterite.storage.journal_index import JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 200
+_ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
 _RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
 _BOUNDS_NAMES: Final = f"id, at_first, at_last, max(0, min(count, length(data) / {READING_BYTES_MIN}))"
 
@@ -92,39 +93,6 @@ class RowGroups:
             self._bytes -= size
 
 
-class JournalIndex:
-    """Ids of the journal's rows by org, in memory: the journal is keyed by id alone, to keep the WAL small."""
-
-    def __init__(self) -> None:
-        self._ids: dict[int, array[int]] = {}
-        self._dropped: dict[int, int] = {}
-        self._seen = 0
-        self._guard = threading.Lock()
-
-    def ids(self, conn: Connection, org_id: int, seq_after: int) -> list[int]:
-        """The org's rows of commits after ``seq_after``, ascending, as of the connection's snapshot."""
-        with self._guard:
-            rows = driver(conn).execute("SELECT id, org FROM journal WHERE id > ? ORDER BY id", (self._seen,))
-            for row_id, row_org in rows:
-                self._ids.setdefault(row_org, array("q")).append(row_id)
-                self._seen = row_id
-            kept = self._ids.get(org_id)
-            if kept is None:
-                return []
-            before = (seq_after + 1 << JOURNAL_ROW_BITS) - 1
-            if before < self._dropped.get(
-                org_id, before
-            ):  # a snapshot begun before the flip that let them go
-                query = "SELECT id FROM journal WHERE id > ? AND org = ? ORDER BY id"
-                return [row[0] for row in driver(conn).execute(query, (before, org_id))]
-            place = bisect_right(kept, before)
-            if place > 4096:  # compacted long ago
-                del kept[:place]
-                self._dropped[org_id] = before
-                place = 0
-            return kept[place:].tolist()
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """The sorted row groups that one compaction wrote."""
@@ -150,6 +118,7 @@ class Parts:
     groups: RowGroups
     index: JournalIndex
     damaged: Callable[[str, int, int, Sequence[int], str], None]
+    policies: PolicyIndex = field(default_factory=PolicyIndex)
     directories: OrderedDict[int, NDArray[np.void]] = field(default_factory=OrderedDict)
 
 
@@ -198,12 +167,13 @@ class Snapshot:
         self._close: Callable[[], None] | None = close
         self.org_id = org_id
         self.seq = read_clock(conn).seq if upto is None else upto
-        self.compacted_seq = compacted_seq(conn, org_id)
+        org = driver(conn).execute(_ORG, (org_id,)).fetchone() or (0, 0, 0)
+        self.compacted_seq: int = org[0]
         last_id = (self.seq + 1 << JOURNAL_ROW_BITS) - 1
         ids = parts.index.ids(conn, org_id, self.compacted_seq)
         self.runs = read_runs(conn, org_id)
         self.tombstones = [t for t in read_tombstones(conn, org_id) if t.seq <= self.seq]
-        self.policies: Policies = read_policies(conn, org_id)
+        self.policies: Policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
         query = select(quarantine_table).where(quarantine_table.c.org == org_id)
         self.quarantined: list[Row[Any]] = list(conn.execute(query))
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}

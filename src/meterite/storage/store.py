@@ -19,13 +19,14 @@ from meterite.storage.event_reader import EventReader
 from meterite.storage.events import SqlEvents
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
+from meterite.storage.journal_index import JournalIndex
 from meterite.storage.labels import LabelIndex
 from meterite.storage.outbox import SqlOutbox
 from meterite.storage.resolve import resolve
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import secret as secret_table
 from meterite.storage.schema import tombstone as tombstone_table
-from meterite.storage.snapshot import JournalIndex, Parts, RowGroups, Snapshot
+from meterite.storage.snapshot import Parts, RowGroups, Snapshot
 from meterite.storage.state import TIME_FIRST, TIME_LAST, States, state_of
 from meterite.storage.streams import StreamsLock
 from meterite.storage.watch import Watch

@@ -132,7 +132,7 @@ class Work:
         """Not counted among the streams: only compaction removes rows."""
         if self._parts is None:
             shared = self.store.parts
-            self._parts = Parts(self.database, RowGroups(0), shared.index, shared.damaged)
+            self._parts = Parts(self.database, RowGroups(0), shared.index, shared.damaged, shared.policies)
         return Snapshot(self._parts, conn, org_id, upto=upto, close=_nothing)
 
     @contextmanager
