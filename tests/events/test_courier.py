@@ -95,6 +95,9 @@ class Strange(Refused):
         (Unspeakable(), Outcome.RETRY, "Unspeakable"),
         (Unmade(), Outcome.RETRY, "Unmade"),
         (Retry("later", after_s="soon"), Outcome.RETRY, "later"),
+        (Retry("later", after_s=float("nan")), Outcome.RETRY, "later"),
+        (Retry("later", after_s=float("inf")), Outcome.RETRY, "later"),
+        (Retry("later", after_s=-5), Outcome.RETRY, "later"),
         (Strange(), Outcome.DEAD, "Strange"),
     ],
 )

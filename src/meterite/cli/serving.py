@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import re
 import signal
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from meterite.model.errors import MeteriteError
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 APP = "meterite.app:app"
 IN_FLIGHT_SECONDS = 8  # of the 10 s that a stop may take; the rest is for the last commit
+LEFT_BEHIND_SECONDS = 0.5
 STARTUP_FAILURE = 3  # uvicorn's exit status where the app didn't start
 
 _OURS = re.compile(rf"{re.escape(MeteriteError.__module__)}\.\w+: (.*)")
@@ -67,9 +71,33 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 
 def serve(*, host: str, port: int, workers: int, reload: bool) -> None:
     """Serve until SIGTERM or SIGINT."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _serve(host=host, port=port, workers=workers, reload=reload)
+    except SystemExit as stopped:
+        _leave(stopped.code)
+        raise
+    _leave(0)
+
+
+def _leave(status: str | int | None) -> None:
+    """A thread that a plug-in left behind doesn't keep the process: Python would wait for it without end."""
+    left = [thread for thread in threading.enumerate() if not thread.daemon]
+    until_s = time.monotonic() + LEFT_BEHIND_SECONDS
+    for thread in left:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, until_s - time.monotonic()))
+    if all(not thread.is_alive() or thread is threading.current_thread() for thread in left):
+        return
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
     import uvicorn
 
-    signal.signal(signal.SIGTERM, _stop)
     try:
         uvicorn.run(
             APP,

@@ -252,6 +252,7 @@ def _after_s(error: BaseException) -> float | None:
     if not isinstance(error, Retry):
         return None
     try:
-        return None if error.after_s is None else float(error.after_s)
+        after_s = None if error.after_s is None else float(error.after_s)
     except BaseException:  # noqa: BLE001 - as above
         return None
+    return after_s if after_s is not None and after_s >= 0 else None  # NaN isn't
