@@ -272,8 +272,8 @@ def test_limits_of_lists(client, metric):
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/metric/", "GET, POST"),
-        ("/metric/M1", "DELETE, GET, POST, PUT"),
+        ("/metric/", "GET, HEAD, POST"),
+        ("/metric/M1", "DELETE, GET, HEAD, POST, PUT"),
         ("/metric/M1/readings", "DELETE, GET"),
         ("/readings", "POST"),
     ],

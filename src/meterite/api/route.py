@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastapi.dependencies.models import Dependant
-    from starlette.types import Receive, Scope, Send
+    from starlette.routing import Match
+    from starlette.types import Message, Receive, Scope, Send
 
 SHOWN_MAX: Final = 12
 
 
 class PlaceRoute(APIRoute):
-    """``allowed`` by path is filled as the modules of routes are loaded."""
+    """``allowed`` and ``headed`` by path are filled as the modules of routes are loaded."""
 
     allowed: dict[str, set[str]] = {}  # noqa: RUF012 - shared by all routes on purpose
+    headed: set[str] = set()  # noqa: RUF012 - the same; where HEAD goes with GET
     tolerant = False
 
     def __init__(self, path: str, *args: object, **kwargs: object) -> None:
@@ -40,7 +42,8 @@ class PlaceRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.allowed[self.path]))})
+            allowed = self.allowed[self.path] | ({"HEAD"} if self.path in self.headed else set())
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
         if scope["query_string"] and not self.tolerant:
             check_parameters(scope["query_string"], self.parameters, scope["app"].state.api_key_name)
         await super().handle(scope, receive, send)
@@ -54,9 +57,35 @@ def _declared(dependant: Dependant) -> Iterator[str]:
 
 
 class OriginalRoute(PlaceRoute):
-    """A call of the original, or one that programs make who add parameters of their own (``/health?_=1``)."""
+    """A call of the original, or one that programs make who add parameters of their own (``/health?_=1``).
+
+    ``HEAD`` is answered as ``GET``, without the body, since monitors ask so; these routes answer small documents.
+    """
 
     tolerant = True
+
+    def __init__(self, path: str, *args: object, **kwargs: object) -> None:
+        super().__init__(path, *args, **kwargs)
+        if "GET" in (self.methods or ()):
+            self.headed.add(self.path)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches({**scope, "method": "GET"} if self._is_head(scope) else scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_head(scope):
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
+        await super().handle(scope, receive, send)
+
+    def _is_head(self, scope: Scope) -> bool:
+        return scope.get("method") == "HEAD" and "GET" in (self.methods or ())
+
+
+def _without_body(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sending
 
 
 def check_parameters(query_string: bytes, known: tuple[str, ...], api_key_name: str) -> None:

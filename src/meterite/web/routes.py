@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import Request  # noqa: TC002 - the framework reads the annotations of handlers
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from meterite.api.gate import CREDENTIAL, ORG
+from meterite.api.route import OriginalRoute
 from meterite.web import pages
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ def _install_front(app: FastAPI, policy: CookiePolicy, *, docs: bool) -> None:
     places = {"docs": "/docs", "redocs": "/redocs", "openapi": "/openapi.json"} if docs else {}
     said = json.dumps({"status": "up", "name": app.title, **places}).encode()
 
-    @app.get("/", summary="Is it up, and where are the docs?", tags=["service"], openapi_extra=_OPEN)
+    router = APIRouter(route_class=OriginalRoute)
+
+    @router.get("/", summary="Is it up, and where are the docs?", tags=["service"], openapi_extra=_OPEN)
     async def up(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return Response(front, media_type="text/html", headers=pages.HEADERS | {"Vary": "Accept"})
         return Response(said, media_type="application/json", headers={"Vary": "Accept"})
 
-    @app.get(
+    @router.get(
         "/logout",
         summary="Take the docs' cookie away",
         tags=["service"],
@@ -68,6 +71,8 @@ def _install_front(app: FastAPI, policy: CookiePolicy, *, docs: bool) -> None:
         for gone in policy.clear_headers(host=_host(request), https=_https(request)):
             response.headers.append("set-cookie", gone)
         return response
+
+    app.include_router(router)
 
 
 def _install_docs(
