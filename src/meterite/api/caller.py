@@ -40,7 +40,13 @@ async def _caller(request: Request) -> Caller:
 
 
 async def _code(
-    code: Annotated[str, Path(description="The metric's code, percent-encoded; `/` may stand as it is.")],
+    code: Annotated[
+        str,
+        Path(
+            description="The metric's code, percent-encoded; `/` may stand as it is, but before a last part that is an "
+            "action's word: the code `a/readings` is `/metric/a%2Freadings`."
+        ),
+    ],
 ) -> str:
     return decode_code(code)
 

@@ -42,9 +42,11 @@ _DESCRIPTION: Final = """Push readings over HTTP, keep them, ask for them.
 
 The token travels as header, query parameter or cookie, or as `Authorization: Bearer`, `Token` or Basic (as the
 password). Times without an offset are UTC; answers are in UTC with `Z`. Errors are `application/problem+json`.
+The pages of this documentation need the token, too: `/docs?x-auth-token=…`, `/redocs`, `/openapi.json`.
 
 A query parameter that a route doesn't name is refused (422, `unknown-parameter`), so that a misspelt bound isn't an
-open one; the routes under `/metric/` that the original had ignore it, as they did.
+open one; the routes under `/metric/` that the original had ignore it, as they did. `HEAD` is answered as `GET` at `/`,
+`/health`, `/ready`, `/metric/` and `/metric/{code}`.
 """
 
 

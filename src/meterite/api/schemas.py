@@ -9,7 +9,7 @@ numbers as integers and times as RFC 3339 with ``Z``.
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -126,6 +126,12 @@ def _mute_until(value: object) -> object:
     return parse_rfc3339(value, place=place)
 
 
+Number: TypeAlias = float | Literal["+Inf", "-Inf"]
+"""As answers write it."""
+LABELS: Final = Field(
+    description="Tell apart the series of one metric; at most 64. "
+    "A label whose value is empty is no label, as in Prometheus."
+)
 InNumber = WithJsonSchema(NUMBER_OR_TEXT, mode="validation")
 _NULLABLE_NOTIFY: Final[dict[str, Any]] = {"enum": [*(one.value for one in Notify), None]}
 _NULLABLE_NUMBER: Final[dict[str, Any]] = {"anyOf": [*NUMBER_OR_TEXT["anyOf"], {"type": "null"}]}
@@ -200,7 +206,7 @@ class MetricBase(BaseModel):
 class Meter(BaseModel):
     """A reading as it was taken."""
 
-    reading: float
+    reading: Number
     reading_at: datetime
     metric_id: int
     recorded_at: datetime | None = None
@@ -212,10 +218,10 @@ class Metric(MetricBase):
     id: int
     org: str
     active: bool = True
-    current_reading: float | None = None
+    current_reading: Number | None = None
     """The reading with the latest `reading_at`, over all series."""
     current_reading_at: datetime | None = None
-    last_reading: float | None = None
+    last_reading: Number | None = None
     """The one before it."""
     last_reading_at: datetime | None = None
     meters: list[Meter] = []
@@ -225,11 +231,12 @@ class Metric(MetricBase):
 class MeterBase(BaseModel):
     """One reading. Without `reading_at` it is now."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     reading: Annotated[float, InNumber]
     reading_at: datetime | None = None
     """RFC 3339; without an offset it is UTC."""
-    labels: dict[str, str] | None = None
-    """Tell apart the series of one metric."""
+    labels: Annotated[dict[str, str] | None, LABELS] = None
 
 
 class ReadingRow(BaseModel):
@@ -241,19 +248,21 @@ class ReadingRow(BaseModel):
     """The metric's code."""
     reading: Annotated[float, InNumber]
     reading_at: datetime | int | None = None
-    """RFC 3339, or with `?precision` an integer."""
-    labels: dict[str, str] | None = None
+    """RFC 3339, or with `?precision` an integer. Without it the time is now."""
+    labels: Annotated[dict[str, str] | None, LABELS] = None
 
 
 class ReadingColumns(BaseModel):
     """Many readings of one series, as columns of one length."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     metric: str
+    """The metric's code."""
     reading: list[Annotated[float, InNumber]]
     reading_at: list[datetime | int] | None = None
-    labels: dict[str, str] | None = None
+    """As many as readings."""
+    labels: Annotated[dict[str, str] | None, LABELS] = None
 
 
 class RejectedReading(BaseModel):
@@ -294,16 +303,24 @@ class Committed(BaseModel):
 class StoredReading(BaseModel):
     """A reading as it is kept."""
 
-    reading: float
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    reading: Number
+    """With `on_conflict` = `sum` it may become infinite, for which JSON has no number."""
     reading_at: datetime
     recorded_at: datetime
     labels: dict[str, str] = {}
+    """Only where there are any."""
 
 
 class SummaryRow(BaseModel):
-    """A step, and one number a function."""
+    """A step: its `start`, and a column for each function that was asked for, under its name (`mean`, `p99.9`).
+
+    A mean or a sum beyond what a float64 holds is the text `"+Inf"` or `"-Inf"`, since JSON has no such number.
+    """
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None] = Field(init=False)
 
     start: datetime
 
@@ -311,8 +328,12 @@ class SummaryRow(BaseModel):
 class SummaryAnswer(BaseModel):
     """Readings by steps; steps without readings are left out."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     every: str | None
+    """As it was asked for; null where all readings are one step."""
     tz: str
+    """The zone of calendar steps; `UTC` for fixed ones, which are counted from 1970-01-01T00:00Z in every zone."""
     rows: list[SummaryRow]
 
 

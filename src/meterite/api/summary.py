@@ -40,13 +40,23 @@ async def summarize_readings(
     end: End = None,
     every: Annotated[
         str | None,
-        Query(description="`15m` (us ms s m h d w) or day, week, month, quarter, year; without it one step."),
+        Query(
+            description="`15m` (us ms s m h d w) or day, week, month, quarter, year; at most 100,000 steps of the "
+            "range. Without it there is one step."
+        ),
     ] = None,
     fn: Annotated[
-        str, Query(description="Of mean, min, max, sum, count, first, last, p0 to p100, divided by commas.")
+        str,
+        Query(
+            description="Of mean, min, max, sum, count, first, last, p0 to p100 (p99.9 is one, too), divided by "
+            "commas; at most 32."
+        ),
     ] = "mean,min,max,count",
     tz: Annotated[
-        str | None, Query(description="An IANA name: the wall clock of calendar steps; without it UTC.")
+        str | None,
+        Query(
+            description="An IANA name: the wall clock of calendar steps; without it UTC. Fixed steps are UTC's."
+        ),
     ] = None,
     labels: LabelFilters = None,
 ) -> Response:
