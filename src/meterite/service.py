@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from meterite.storage.interface import Append, Store
 
 
-def sources_of(settings: Settings) -> Sources:
-    """Handlers and plug-ins, in the clear."""
-    handlers = [handler.in_clear() for handler in settings.handlers]
-    return Sources(handlers, settings.plugins, settings.plugins_dir, settings.strict_plugins)
-
-
 class Service:
     """Made once for each worker; opened after the fork, in the event loop."""
 
@@ -51,7 +45,7 @@ class Service:
         self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock)
         self.selector = Selector(self.store, self.catalog, self._lanes)
         self.summarizer = Summarizer(self.store, self.catalog, self._lanes)
-        self._deliveries = Deliveries(self.store, sources_of(settings))
+        self._deliveries = Deliveries(self.store, Sources.of(settings))
         self._upkeep = Upkeep(self.store)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.cookie_secret = b""

@@ -44,7 +44,9 @@ def serve(
     listening = Listening(host, port)
     listening.check()
     first_start.ensure_settings(listening)
-    starting.check()  # before any worker starts, so that a mistake is told once
+    settings = starting.check()  # before any worker starts, so that a mistake is told once
+    if workers > 1:
+        starting.check_handlers(settings)  # one alone tells it as well, and needs plug-ins once only
     serving.serve(host=host, port=port, workers=workers, reload=reload)
 
 

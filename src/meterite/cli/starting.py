@@ -32,6 +32,13 @@ def check() -> Settings:
     return settings
 
 
+def check_handlers(settings: Settings) -> None:
+    """Whether handlers can be made; runs the code of plug-ins. SettingsError."""
+    from meterite.events.deliveries import Sources, check_sources
+
+    check_sources(Sources.of(settings))
+
+
 def database_url(*, err: bool = False) -> str:
     """Of a file that is there and can be used; where there is none that is said on stdout, or on stderr."""
     import typer

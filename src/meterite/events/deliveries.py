@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from meterite.events.handler import Record
     from meterite.model.columns import Labels
+    from meterite.settings import Settings
     from meterite.storage.interface import Store
 
 log = structlog.get_logger("meterite.events")
@@ -36,6 +37,11 @@ class Sources:
 
     def __repr__(self) -> str:
         return f"Sources({len(self.handlers)} handlers)"
+
+    @staticmethod
+    def of(settings: Settings) -> Sources:
+        handlers = [handler.in_clear() for handler in settings.handlers]
+        return Sources(handlers, settings.plugins, settings.plugins_dir, settings.strict_plugins)
 
     def load(self) -> Plugins:
         """SettingsError."""
