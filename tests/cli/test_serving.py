@@ -56,6 +56,34 @@ def test_sigterm_lets_the_app_finish_and_ends_with_0(tmp_path, workers):
     assert out.count("committed") == workers
 
 
+LEFT = {
+    "a thread": "threading.Thread(target=time.sleep, args=(3600,)).start()",
+    "a pool": "kept.append(ThreadPoolExecutor(1)); kept[0].submit(time.sleep, 3600)",
+    "a daemon's pool": "threading.Thread(target=pooling, daemon=True).start(); time.sleep(0.2)",
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("left", LEFT)
+def test_a_thread_left_behind_doesnt_keep_the_process(tmp_path, workers, left):
+    """Whatever a plug-in leaves running, SIGTERM ends with 0 within 10 s; Python would wait for each of these."""
+    leaves = f"""
+        import threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        kept = []
+        def pooling():
+            kept.append(ThreadPoolExecutor(1))
+            kept[0].submit(time.sleep, 3600)
+        {LEFT[left]}
+        """
+    with start(tmp_path, textwrap.dedent(leaves) + GOOD, workers) as process:
+        assert [process.stdout.readline() for _ in range(workers)] == ["up\n"] * workers
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert out.count("committed") == workers
+
+
 @pytest.mark.parametrize(("workers", "status"), [(1, 2), (2, 3)])
 def test_a_file_that_is_too_new_is_one_line_and_no_0(tmp_path, workers, status):
     """The start says the sentence, without a traceback, and exits with 2 (3 where a worker found it)."""

@@ -81,13 +81,15 @@ def serve(*, host: str, port: int, workers: int, reload: bool) -> None:
 
 
 def _leave(status: str | int | None) -> None:
-    """A thread that a plug-in left behind doesn't keep the process: Python would wait for it without end."""
-    left = [thread for thread in threading.enumerate() if not thread.daemon]
+    """A thread that a plug-in left behind doesn't keep the process: Python would wait for it without end.
+
+    Also for a daemon's, where it belongs to a ThreadPoolExecutor.
+    """
+    left = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     until_s = time.monotonic() + LEFT_BEHIND_SECONDS
     for thread in left:
-        if thread is not threading.current_thread():
-            thread.join(max(0.0, until_s - time.monotonic()))
-    if all(not thread.is_alive() or thread is threading.current_thread() for thread in left):
+        thread.join(max(0.0, until_s - time.monotonic()))
+    if not any(thread.is_alive() for thread in left):
         return
     logging.shutdown()
     sys.stdout.flush()
