@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from meterite.events import plugins as module
-from meterite.events.plugins import load_plugins
+from meterite.events.hooks import HOOKS_VERSION, Hooks
+from meterite.events.plugins import HOOK_NAMES, load_plugins
 from meterite.events.plugins_dir import FILE_BYTES_MAX
 from meterite.model.errors import SettingsError
 
@@ -268,3 +272,13 @@ def test_what_is_shipped_comes_through_the_same_door():
     plugins = load_plugins()
     assert plugins.failed == []
     assert {found.hooks for found in plugins.found} == {("meterite_handler_kinds",)}
+
+
+def test_each_hook_is_described():
+    """A hook that the page doesn't name with its arguments, or without a docstring, fails; so does one too many."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(meterite_\w+)\(([\w, ]*)\)`", page, re.MULTILINE)
+    hooks = {name: list(inspect.signature(getattr(Hooks, name)).parameters)[1:] for name in HOOK_NAMES}
+    assert {name: arguments.split(", ") if arguments else [] for name, arguments in described} == hooks
+    assert all(getattr(Hooks, name).__doc__ for name in HOOK_NAMES)
+    assert f"`HOOKS_VERSION` is {HOOKS_VERSION}:" in page

@@ -150,7 +150,7 @@ class Handler:
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Once after the last event; a second is what it has."""
+        """Once after the last event; most of a second is what it has."""
 
 
 OptionsT = TypeVar("OptionsT", bound=HandlerOptions)

@@ -88,4 +88,4 @@ class Hooks:
 
     @hookspec
     def meterite_shutdown(self) -> None:
-        """Called once in every worker, after its last event was delivered. A second is what it has."""
+        """Called once in every worker, after its last event was delivered. Most of a second is what it has."""
