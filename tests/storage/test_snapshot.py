@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from meterite.model.errors import DamagedError
 from meterite.model.metric import MetricSpec
+from meterite.storage import journal_index
 from meterite.storage.compaction import Compactor
 from meterite.storage.maintenance import verify
 from meterite.storage.work import EVERYTHING, Limits
@@ -79,6 +82,77 @@ def test_row_groups_that_were_swept_are_no_damage(store, here, series, place):
     assert read_too_late(store, here) == "snapshot-outlived"
     assert len(read(store, here)) == 3
     assert verify(place.url).ok
+
+
+def test_journal_rows_that_were_swept_leave_no_silent_gap(store, here, series, place):
+    """A stream that outlives them ends in an error, not as if there were fewer readings."""
+    push(store, here, (series, AT, 1.0))
+    push(store, here, (series, AT + 1, 2.0))
+    assert read_too_late(store, here) == "snapshot-outlived"
+    assert len(read(store, here)) == 2
+    assert verify(place.url).ok
+
+
+def test_a_journal_row_that_is_missing_is_damage(store, here, series):
+    """Nobody compacted it: reading and compacting tell of its gap, and the rest goes on."""
+    for n in range(3):
+        push(store, here, (series, AT + n, float(n)))
+    assert len(read(store, here)) == 3
+    (_, (middle,), _) = rows(store, "SELECT id FROM journal ORDER BY id")
+    change(store, f"DELETE FROM journal WHERE id = {middle}")
+    for settle in (lambda: None, lambda: finish(store)):
+        settle()
+        found, gaps = read_around_damage(store, here)
+        assert [value for *_, value in found] == [0.0, 2.0]
+        assert len(gaps) == 1
+
+
+def test_a_journal_row_that_compaction_misses_is_damage(store, here, series):
+    """It is noticed by whoever reads first."""
+    for n in range(3):
+        push(store, here, (series, AT + n, float(n)))
+    compactor = Compactor(store, EVERYTHING)
+    assert store.states(here, np.array([series >> 32]))[0].current is not None
+    change(store, "DELETE FROM journal WHERE id = (SELECT min(id) FROM journal)")
+    assert any(not compactor.run_once() for _ in range(100))
+    compactor.close()
+    assert len(rows(store, "SELECT 1 FROM quarantine WHERE kind = 'journal'")) == 1
+    assert [value for *_, value in read(store, here)] == [1.0, 2.0]
+
+
+def test_the_index_of_the_journal_forgets_what_was_compacted(store, here, series, monkeypatch):
+    """Also of orgs that nobody reads, once there is much of it."""
+    monkeypatch.setattr(journal_index, "_ROWS_KEPT", 8)
+    there = store.catalog.org_id("there")
+    for n in range(60):
+        push(store, here, (series, AT + n, 1.0))
+        read(store, there)
+        if n % 5 == 0:
+            finish(store)
+    assert len(store.parts.index._kept[here]) <= 16 * len(journal_index.JOURNAL_BOUNDS.names)
+    assert len(read(store, here)) == 60
+
+
+def test_the_index_of_the_journal_for_who_began_before_a_compaction(store, here, series, monkeypatch):
+    """A transaction learns of all rows that it sees, whatever was forgotten since."""
+    monkeypatch.setattr(journal_index, "_ROWS_KEPT", 4)
+
+    def compacted_meanwhile():
+        finish(store)
+        for n in range(5):
+            push(store, here, (series, AT + 10 + n, 1.0))
+        read(store, here)
+
+    for n in range(4):
+        push(store, here, (series, AT + n, 1.0))
+    index = store.parts.index
+    with store.database.reading() as conn, ThreadPoolExecutor(1) as other:
+        before = index.rows(conn, here, 0)
+        other.submit(compacted_meanwhile).result()
+        after = index.rows(conn, here, 0)
+    assert len(before) == 4
+    assert after[:4].tolist() == before.tolist()
+    assert len(index._kept[here]) == 5 * len(journal_index.JOURNAL_BOUNDS.names)
 
 
 def test_damage_in_a_run_that_was_replaced_is_nobodys_loss(store, here, series):

@@ -21,7 +21,8 @@ from meterite.storage.commit_times import decode_commit_times, encode_commit_tim
 from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
 from meterite.storage.resolve import mask_erased, resolve
-from meterite.storage.row_fetch import JOURNAL_NAMES, checked_data, fetch_blob, fetch_journal
+from meterite.storage.row_fetch import checked_data, fetch_blob
+from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
 from meterite.storage.schema import JOURNAL_ROW_BITS
 from meterite.storage.schema import commit_time as commit_time_table
@@ -31,13 +32,14 @@ from meterite.storage.schema import run as run_table
 from meterite.storage.schema import state as state_table
 from meterite.storage.schema import watermark as watermark_table
 from meterite.storage.snapshot import compacted_seq
-from meterite.storage.state import BLOCK_BITS, encode_block, fold_fresh, read_block
+from meterite.storage.state import BLOCK_BITS, encode_block, everything, fold_fresh, read_block
 from meterite.storage.watermarks import encode_watermarks, read_marks
 from meterite.storage.work import DroppedError, blocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection, Table
 
     from meterite.storage.snapshot import Snapshot
@@ -45,20 +47,18 @@ if TYPE_CHECKING:
     from meterite.storage.work import Work
 
 COMMIT_TIMES_BLOCK: Final = 65_536
-_FETCH_BYTES: Final = 4 << 20
+_FETCH_READINGS: Final = 4 * ROW_GROUP_READINGS
 _FETCH_ROWS: Final = 500
-_QUERY: Final = f"SELECT {JOURNAL_NAMES} FROM journal WHERE id IN ({{ids}}) ORDER BY id"  # noqa: S608 -- our own names
 
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """Rows of commits after ``from_seq`` up to ``upto``, in pieces that are fetched at once."""
+    """Rows of commits after ``from_seq`` up to ``upto``: the snapshot's journal but for damaged ones."""
 
     snapshot: Snapshot
     from_seq: int
     upto: int
-    fetches: list[list[int]]
-    readings: int
+    rows: NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def compact_journal(work: Work, org_id: int) -> None:
     """DroppedError where another was faster, DamagedError where a row turned out damaged (it is noted)."""
     with work.database.reading() as conn:
         prefix = _take_prefix(work, conn, org_id)
-    sorter = JournalSorter(prefix.readings)
+    sorter = JournalSorter(int(prefix.rows["count"].sum()))
     times = list(_read_rows(work, prefix, sorter))
     sorter.finish()
     writer = RunWriter(work, org_id)
@@ -102,38 +102,36 @@ def _take_prefix(work: Work, conn: Connection, org_id: int) -> _Prefix:
     waiting = work.backlog.orgs.get(org_id)
     limits = work.limits
     upto = read_clock(conn).seq
-    fetches: list[list[int]] = []
-    readings = 0
     if waiting is not None:
         rows = waiting.prefix(limits.prefix_readings, limits.prefix_rows, limits.prefix_bytes)
         if rows < len(waiting.ids):
             upto = (waiting.ids[rows] >> JOURNAL_ROW_BITS) - 1
-        readings = sum(waiting.counts[:rows])
-        size = 0
-        for row_id, row_size in zip(waiting.ids[:rows], waiting.sizes[:rows], strict=True):
-            if not fetches or size > _FETCH_BYTES or len(fetches[-1]) >= _FETCH_ROWS:
-                fetches.append([])
-                size = 0
-            fetches[-1].append(row_id)
-            size += row_size
-    return _Prefix(work.snapshot(conn, org_id, upto), from_seq, upto, fetches, readings)
+    snapshot = work.snapshot(conn, org_id, upto)
+    return _Prefix(snapshot, from_seq, upto, snapshot.journal_rows(everything()))
 
 
 def _read_rows(work: Work, prefix: _Prefix, sorter: JournalSorter) -> Iterator[tuple[int, int]]:
     """Fill the sorter; answers seq and time of each row."""
     snapshot = prefix.snapshot
-    for ids in prefix.fetches:
+    for rows in _fetches(prefix.rows):
         work.check()
-        whole = [row_id for row_id in ids if ("journal", row_id) not in snapshot.bad]
-        with work.database.reading() as conn:
-            rows = fetch_journal(driver(conn), _QUERY, whole, (), snapshot.note_journal)
-        for row in rows:
+        for row in snapshot.fetch_journal(rows):
             try:
                 sorter.add(checked_data(row), row[0] >> JOURNAL_ROW_BITS)
             except DamagedError as exc:
                 snapshot.note_journal(row[0], row[2:6], exc.message)
                 raise
             yield row[0] >> JOURNAL_ROW_BITS, row[7]
+
+
+def _fetches(rows: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
+    """In pieces that are fetched at once."""
+    start = 0
+    while start < len(rows):
+        piece = rows[start : start + _FETCH_ROWS]
+        piece = piece[: max(1, int(piece["count"].cumsum().searchsorted(_FETCH_READINGS, "right")))]
+        yield piece
+        start += len(piece)
 
 
 def _write_runs(
@@ -234,7 +232,7 @@ def _flip(work: Work, flip: _Flip) -> None:
         _upsert(conn, state_table, flip.blocks, ("org", "block"))
         _upsert(conn, commit_time_table, flip.times, ("org", "seq_first"))
         _upsert(conn, watermark_table, [flip.marks], ("org",))
-        if prefix.fetches:
+        if len(prefix.snapshot.journal):
             conn.execute(insert(flip_table).values(org=org_id, seq=prefix.upto, flipped_at=now))
         write_clock(
             conn, read_clock(conn)

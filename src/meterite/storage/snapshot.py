@@ -8,7 +8,6 @@ them fails with DamagedError rather than leave a gap. Every row's checksum is ch
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,7 +21,7 @@ from meterite.model.errors import DamagedError
 from meterite.model.time import format_rfc3339
 from meterite.storage.commit_times import decode_commit_times
 from meterite.storage.journal import driver, read_clock
-from meterite.storage.journalrow import READING_BYTES_MIN, decode_journal
+from meterite.storage.journalrow import decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.policy_index import PolicyIndex
 from meterite.storage.resolve import Policies, Tombstone
@@ -55,8 +54,9 @@ if TYPE_CHECKING:
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 200
 _ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
+_SIDES: Final = ("series_first", "series_last", "at_first", "at_last")
 _RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
-_BOUNDS_NAMES: Final = f"id, at_first, at_last, max(0, min(count, length(data) / {READING_BYTES_MIN}))"
+_JOURNAL_QUERY: Final = f"SELECT {JOURNAL_NAMES} FROM journal WHERE id IN ({{ids}}) ORDER BY id"  # noqa: S608 -- our own names
 
 
 class RowGroups:
@@ -170,16 +170,17 @@ class Snapshot:
         org = driver(conn).execute(_ORG, (org_id,)).fetchone() or (0, 0, 0)
         self.compacted_seq: int = org[0]
         last_id = (self.seq + 1 << JOURNAL_ROW_BITS) - 1
-        ids = parts.index.ids(conn, org_id, self.compacted_seq)
+        journal = parts.index.rows(conn, org_id, self.compacted_seq)
+        self.journal = journal[: journal["id"].searchsorted(last_id, "right")]
         self.runs = read_runs(conn, org_id)
         self.tombstones = [t for t in read_tombstones(conn, org_id) if t.seq <= self.seq]
         self.policies: Policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
         query = select(quarantine_table).where(quarantine_table.c.org == org_id)
         self.quarantined: list[Row[Any]] = list(conn.execute(query))
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}
-        self.journal_ids = ids[: bisect_right(ids, last_id)]
-        if self.bad:
-            self.journal_ids = [id_ for id_ in self.journal_ids if ("journal", id_) not in self.bad]
+        bad = [row_id for kind, row_id in self.bad if kind == "journal"]
+        if bad:
+            self.journal = self.journal[~np.isin(self.journal["id"], bad)]
 
     def gaps(self, span: Span) -> list[str]:
         return [
@@ -210,8 +211,9 @@ class Snapshot:
         return [(int(a), int(b) - 1) for a, b in pairwise(places)]
 
     def _bounds(self, span: Span) -> tuple[type_i64, type_i64, NDArray[np.float64]]:
-        journal = self._journal_bounds(span)
-        first, last, count = [journal[:, 0]], [journal[:, 1]], [journal[:, 2].astype(np.float64)]
+        journal = self.journal_rows(span)
+        first, last = [journal["at_first"]], [journal["at_last"]]
+        count = [journal["count"].astype(np.float64)]
         for run in self._runs(span):
             directory = self.directory(run)
             chosen = directory[_touching(directory, span)]
@@ -219,19 +221,6 @@ class Snapshot:
             last.append(chosen["at_last"].astype(np.int64))
             count.append(chosen["count"] * _shares(chosen, span))
         return np.concatenate(first), np.concatenate(last), np.concatenate(count)
-
-    def _journal_bounds(self, span: Span) -> type_i64:
-        """(at_first, at_last, count) of the journal's rows; no row counts for more than its bytes can hold."""
-        found: list[tuple[Any, ...]] = []
-        for rows in self._journal_rows(span, _BOUNDS_NAMES):
-            found += rows
-        try:
-            return np.array(found, np.int64).reshape(-1, 4)[:, 1:]
-        except (TypeError, ValueError) as exc:
-            for row in found:
-                if not all(isinstance(bound, int) for bound in row):
-                    self.note_journal(row[0], (), "A stored row's bounds aren't numbers.")
-            raise DamagedError("damaged", "A stored row's bounds aren't numbers.") from exc
 
     def scan(self, span: Span) -> Iterator[Columns]:
         """Chunks of resolved readings by (series, at)."""
@@ -248,8 +237,9 @@ class Snapshot:
 
     def journal_columns(self, span: Span, after_seq: int = 0) -> Iterator[Columns]:
         """The journal's rows that touch the span, decoded, in the order of their commits."""
-        for rows in self._journal_rows(span, JOURNAL_NAMES, after_seq):
-            for row in rows:
+        wanted = self.journal_rows(span, after_seq)
+        for start in range(0, len(wanted), _FETCH_ROWS):
+            for row in self.fetch_journal(wanted[start : start + _FETCH_ROWS]):
                 try:
                     columns = decode_journal(checked_data(row), row[0] >> JOURNAL_ROW_BITS)
                 except DamagedError as exc:
@@ -261,18 +251,25 @@ class Snapshot:
         """A damaged row of the journal: on its way into quarantine."""
         self._parts.damaged("journal", row_id, self.org_id, sane_bounds(bounds), reason)
 
-    def _journal_rows(self, span: Span, names: str, after_seq: int = 0) -> Iterator[list[Any]]:
-        begin = bisect_right(self.journal_ids, (after_seq + 1 << JOURNAL_ROW_BITS) - 1)
-        query = (
-            f"SELECT {names} FROM journal WHERE id IN ({{ids}})"  # noqa: S608 -- our own names
-            " AND series_last >= ? AND series_first <= ? AND at_last >= ? AND at_first <= ? ORDER BY id"
-        )
-        bounds = (span.series_first, span.series_last, span.at_first, span.at_last)
-        for start in range(begin, len(self.journal_ids), _FETCH_ROWS):
-            ids = self.journal_ids[start : start + _FETCH_ROWS]
-            with self._parts.database.reading() as conn:
-                rows = fetch_journal(driver(conn), query, ids, bounds, self.note_journal)
-            yield rows
+    def journal_rows(self, span: Span, after_seq: int = 0) -> NDArray[np.void]:
+        """Those of commits after ``after_seq`` that touch the span, by their bounds, which are in memory."""
+        later = self.journal["id"].searchsorted((after_seq + 1 << JOURNAL_ROW_BITS) - 1, "right")
+        rows = self.journal[later:]
+        return rows[_touching(rows, span)]
+
+    def fetch_journal(self, wanted: NDArray[np.void]) -> list[tuple[Any, ...]]:
+        """``JOURNAL_NAMES`` of those rows of ``journal``, unchecked: of all, or DamagedError."""
+        ids = wanted["id"].tolist()
+        with self._parts.database.reading() as conn:
+            rows = fetch_journal(driver(conn), _JOURNAL_QUERY, ids, (), self.note_journal)
+            if len(rows) == len(ids):
+                return rows
+            if compacted_seq(conn, self.org_id) > self.compacted_seq:
+                raise _outlived()
+        found = {row[0] for row in rows}
+        for entry in wanted[[row_id not in found for row_id in ids]]:
+            self.note_journal(int(entry["id"]), [int(entry[n]) for n in _SIDES], "A stored row is missing.")
+        raise DamagedError("damaged", "A stored row is missing.")
 
     def _runs(self, span: Span) -> list[Run]:
         return [
@@ -309,7 +306,7 @@ class Snapshot:
         if groups is None:
             raise _outlived()
         directory = np.zeros(groups, DIRECTORY)
-        for name in ("series_first", "series_last", "at_first", "at_last"):
+        for name in _SIDES:
             directory[name] = getattr(run, name)
         for number in range(groups):
             segment_id = run.id << SEGMENT_BITS | number
@@ -333,7 +330,7 @@ class Snapshot:
             live = driver(conn).execute(_RUN_IS_LIVE, (segment_id >> SEGMENT_BITS,)).fetchone()
         if live is None:
             return _outlived()
-        sides = [int(bounds[n]) for n in ("series_first", "series_last", "at_first", "at_last")]
+        sides = [int(bounds[n]) for n in _SIDES]
         self._parts.damaged("segment", segment_id, self.org_id, sides, found.message)
         return found
 
