@@ -218,10 +218,10 @@ class Metric(MetricBase):
     id: int
     org: str
     active: bool = True
-    current_reading: Number | None = None
-    """The reading with the latest `reading_at`, over all series."""
+    current_reading: float | None = None
+    """The reading with the latest `reading_at`, over all series; a sum that became infinite is none."""
     current_reading_at: datetime | None = None
-    last_reading: Number | None = None
+    last_reading: float | None = None
     """The one before it."""
     last_reading_at: datetime | None = None
     meters: list[Meter] = []
