@@ -103,7 +103,7 @@ class Meterite:
         secrets = self._settings.cookie_secrets() or [self._service.cookie_secret]
         self._stack = self._assemble(Tokens(in_clear), CookieSigner(secrets, in_clear))
         try:
-            with noticing_stop(self._service.events.stop):
+            with noticing_stop(self._service.stop):
                 yield
         finally:
             await self._service.close()

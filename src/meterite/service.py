@@ -79,9 +79,14 @@ class Service:
         except MeteriteError as exc:
             return [exc.message]
 
+    def stop(self) -> None:
+        """The server is about to stop: end streams, deliver no more. Requests go on until :meth:`close`."""
+        self.events.stop()
+        self._deliveries.stop()
+
     async def close(self) -> None:
         """After what is in flight is committed."""
-        self.events.stop()
+        self.stop()
         await asyncio.to_thread(self._deliveries.close)  # while handlers may still record
         await asyncio.to_thread(self._group.close)
         await asyncio.to_thread(self._lanes.close)

@@ -13,7 +13,7 @@ import pytest
 from meterite.events import breaker
 from meterite.events.hooks import Handler, HandlerOptions, Kind, Refused, Retry, hookimpl
 from meterite.model.errors import SettingsError
-from meterite.model.metric import MetricSpec
+from meterite.model.metric import MetricSpec, Notify
 from meterite.service import Service
 from meterite.settings import Settings
 from meterite.storage.interface import DeliveryState
@@ -135,6 +135,22 @@ def test_what_failed_is_tried_again_and_what_was_refused_is_dead(tmp_path, told,
     assert dead.data["event"]["id"] == tries[0].id
 
 
+def test_a_stop_delivers_no_more(tmp_path, told):
+    """While requests go on: what they raise is delivered by the next process."""
+
+    async def stopped(service):
+        await metric(service, "M1", max_reading=10)
+        service.stop()
+        await service.recorder.record_one(ORG, "M1", 11, None)
+
+    async def started(_service):
+        return await asyncio.to_thread(told.next)
+
+    run(settings(tmp_path), stopped)
+    assert told.events.empty()
+    assert run(settings(tmp_path), started).subject == "M1"
+
+
 def test_a_derived_reading_makes_no_other(tmp_path, told):
     """``record`` writes through the service itself, though the derived reading breaks limits, too."""
     handlers = [{"name": "alarms", "kind": "record", "to": "{code}.alarm", "value": "last"}]
@@ -173,6 +189,24 @@ def test_who_is_interested_in_what(tmp_path, told):
     plugin = "plugin:told_plugin:plugin"
     assert run(settings(tmp_path, handlers), scenario) == [["a", plugin], [plugin]]
     assert [event.subject for event in told.calls] == ["a1"]
+
+
+def test_a_gap_between_two_of_a_series(tmp_path, told):
+    """The first at once; of those that come in the gap the newest, when it ends; the others say what became of them."""
+    handlers = [{"name": "calm", "kind": "pager", "min_gap": "700ms"}]
+
+    async def scenario(service):
+        await metric(service, "M1", max_reading=10, notify=Notify.EVERY)
+        events = []
+        for value in (11, 12, 13):
+            await service.recorder.record_one(ORG, "M1", value, None)
+            events.append(await asyncio.to_thread(told.next))
+        return [(await states(service, event.id, DeliveryState.DONE))["calm"] for event in events], events
+
+    found, events = run(settings(tmp_path, handlers), scenario)
+    assert told.calls == [events[0], events[2]]
+    assert [delivery.error for delivery in found] == [None, f"superseded by {events[2].id}", None]
+    assert found[2].done_at_us - found[0].done_at_us >= 700_000
 
 
 def test_what_was_not_delivered_before_the_end_is_delivered_afterwards(tmp_path, told):

@@ -107,11 +107,16 @@ def test_who_is_told_what(row, interest, mask):
 
 
 class Paging(FakeOutbox):
-    """So many pages of events are behind ``newest``."""
+    """So many pages of events are behind ``newest``; looking at one takes ``page_s``."""
 
-    pages = 0
     at = "a"
     asked = 0
+    page_s = 0.0
+
+    def __init__(self, time, **pages):
+        super().__init__(time)
+        self.pages = pages
+        self.seen = []
 
     def newest(self):
         self.asked += 1
@@ -120,30 +125,48 @@ class Paging(FakeOutbox):
     def fan_out(self, handler, wanted, *, ordered=False, limit=1000):
         assert callable(wanted)
         self.seen.append((handler, ordered, limit))
-        self.pages -= 1
-        return self.pages > 0
+        self._time.now_s += self.page_s
+        self.pages[handler] -= 1
+        return self.pages[handler] > 0
 
 
-def paging(pages, **options):
-    place = Place(**options)
-    outbox = Paging(place.time)
-    outbox.pages, outbox.seen = pages, []
-    place.dispatcher._outbox = place.dispatcher._events = place.outbox = outbox
-    return place
+def paging(*names, pages, **options):
+    """A dispatcher with these handlers, and its outbox."""
+    time = Time()
+    outbox = Paging(time, **dict(zip(names, pages, strict=True)))
+    handlers = [Configured(HandlerOptions(name=name, kind="test", **options), Handler()) for name in names]
+    room = FakeRoom(time)
+    made = Dispatcher(
+        outbox, outbox, handlers, no_plugins(), time.clock, Random(1), make_room=lambda *_: room
+    )
+    return made, outbox
 
 
-def test_events_become_deliveries_a_few_pages_at_a_time():
-    """The rest is for the next pass, which comes at once; then it isn't asked until there are newer ones."""
-    place = paging(module.PAGES_A_PASS + 1)
-    assert place.dispatcher.run_once() == 0
-    assert len(place.outbox.seen) == module.PAGES_A_PASS
-    assert place.dispatcher.run_once() == LOOK_S
-    assert len(place.outbox.seen) == module.PAGES_A_PASS + 1
-    place.dispatcher.run_once()
-    assert len(place.outbox.seen) == module.PAGES_A_PASS + 1
-    place.outbox.at = "b"
-    place.dispatcher.run_once()
-    assert len(place.outbox.seen) == module.PAGES_A_PASS + 2
+def test_events_become_deliveries():
+    """All that there are; then it isn't asked until there are newer ones."""
+    dispatcher, outbox = paging("ops", pages=[3])
+    assert dispatcher.run_once() == LOOK_S
+    assert len(outbox.seen) == 3
+    dispatcher.run_once()
+    assert len(outbox.seen) == 3
+    outbox.at, outbox.pages["ops"] = "b", 1
+    dispatcher.run_once()
+    assert len(outbox.seen) == 4
+
+
+def test_many_events_keep_nothing_else_waiting():
+    """A pass looks at some, of each handler in turn; the rest is for the next, which comes at once."""
+    dispatcher, outbox = paging("a", "b", "c", pages=[9, 9, 1])
+    outbox.page_s = module.FAN_OUT_S / 3.5
+    assert dispatcher.run_once() == 0
+    assert [name for name, _, _ in outbox.seen] == ["a", "b", "c", "a"]
+    outbox.seen.clear()
+    assert dispatcher.run_once() == 0
+    assert [name for name, _, _ in outbox.seen] == ["b", "a", "b", "a"]
+    for _ in range(4):
+        dispatcher.run_once()
+    assert dispatcher.run_once() == LOOK_S
+    assert outbox.pages == {"a": 0, "b": 0, "c": 0}
 
 
 @pytest.mark.parametrize(
@@ -151,18 +174,19 @@ def test_events_become_deliveries_a_few_pages_at_a_time():
 )
 def test_series_are_kept_in_order_where_that_matters(options, ordered):
     """Where it is asked for, and where a gap between two is."""
-    place = paging(1, **options)
-    place.dispatcher.run_once()
-    assert place.outbox.seen == [("ops", ordered, module.PAGE_EVENTS)]
+    dispatcher, outbox = paging("ops", pages=[1], **options)
+    dispatcher.run_once()
+    assert outbox.seen == [("ops", ordered, module.PAGE_EVENTS)]
 
 
 def test_without_events_there_is_one_look_a_second():
     """A pass asks once for the newest and once for what is due, and the next is a second later."""
-    place = paging(0)
-    place.dispatcher.run_once()
-    before = place.outbox.asked, len(place.outbox.claims)
-    assert place.dispatcher.run_once() == LOOK_S
-    assert (place.outbox.asked, len(place.outbox.claims)) == (before[0] + 1, before[1] + 1)
+    dispatcher, outbox = paging("ops", pages=[1])
+    dispatcher.run_once()
+    before = outbox.asked, len(outbox.claims)
+    assert dispatcher.run_once() == LOOK_S
+    assert (outbox.asked, len(outbox.claims)) == (before[0] + 1, before[1] + 1)
+    assert len(outbox.seen) == 1
 
 
 # What becomes of deliveries

@@ -89,6 +89,7 @@ def test_its_classes_can_be_found_again(directory):
             GOOD.replace("@hookimpl", "@hookimpl(wrapper=True)").replace("print(event)", "yield"),
             "can't be a wrapper",
         ),
+        (GOOD.replace("def meterite_handle", "async def meterite_filter"), "can't be a coroutine function"),
         (GOOD.replace("(event)", "(evnt)", 1), "PluginValidationError: "),
         ("\0", "source code string cannot contain null bytes"),
         ("x = '" + "é" * FILE_BYTES_MAX + "'", "UnsafeFileError: the file is larger than a plug-in may be"),

@@ -88,6 +88,11 @@ class Deliveries:
         if self._dispatcher is not None:
             self._dispatcher.wake()
 
+    def stop(self) -> None:
+        """Begin to close, without waiting for it: what is delivered later is delivered by another process."""
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
     def close(self) -> None:
         """Blocks, for a bounded time; before the store is closed, and while readings can still be recorded."""
         if self._dispatcher is not None:

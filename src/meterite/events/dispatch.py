@@ -48,7 +48,8 @@ GAP_S: Final = 0.02
 """At least so long between two passes, however often somebody wakes us."""
 RENEW_S: Final = 2.5
 AFTER_ERROR_S: Final = 2.0
-PAGES_A_PASS: Final = 4
+FAN_OUT_S: Final = 0.05
+"""A pass spends no more on events that aren't deliveries yet, but for the page at hand: what is due waits meanwhile."""
 PAGE_EVENTS: Final = 1000
 DRAIN_S: Final = 0.7
 STARTUP_S: Final = 10.0
@@ -136,10 +137,14 @@ class Dispatcher:
         """There may be new events."""
         self._woken.set()
 
-    def close(self) -> None:
-        """Blocks, for a bounded time. What didn't end is given back, for another worker or the next start."""
+    def stop(self) -> None:
+        """Begin to close, without waiting for it."""
         self._stopping.set()
         self._woken.set()
+
+    def close(self) -> None:
+        """Blocks, for a bounded time. What didn't end is given back, for another worker or the next start."""
+        self.stop()
         if self._thread is not None:
             self._thread.join(timeout=DRAIN_S + 2 * CLOSE_S + 1.0)
 
@@ -184,7 +189,7 @@ class Dispatcher:
         return pauses + [pause for pause in again if pause is not None]
 
     def _look(self) -> None:
-        """Events become deliveries, a few pages at a time."""
+        """Events become deliveries, a page after the other, of each handler in turn."""
         if not self._posts:
             return
         newest = self._events.newest()
@@ -192,13 +197,18 @@ class Dispatcher:
             self._newest = newest
             for post in self._posts:
                 post.more = True
-        for post in self._posts:
-            pages = 0
-            while post.more and pages < PAGES_A_PASS:
-                post.more = self._outbox.fan_out(
-                    post.courier.name, post.wanted, ordered=post.ordered, limit=PAGE_EVENTS
-                )
-                pages += 1
+        until_s = self._clock.monotonic() + FAN_OUT_S
+        behind = [post for post in self._posts if post.more]
+        while behind:
+            post = behind.pop(0)
+            post.more = self._outbox.fan_out(
+                post.courier.name, post.wanted, ordered=post.ordered, limit=PAGE_EVENTS
+            )
+            if self._clock.monotonic() >= until_s:
+                break
+            if post.more:
+                behind.append(post)
+        self._posts = self._posts[1:] + self._posts[:1]  # another one is first the next time
 
     def _serve(self, post: _Post) -> None:
         courier = post.courier

@@ -34,6 +34,8 @@ SHIPPED: Final = tuple(
     for name in ("log", "webhook", "alertmanager", "apprise", "exec", "record")
 )
 HOOK_NAMES: Final = tuple(name for name in vars(Hooks) if name.startswith(f"{PROJECT}_"))
+AT_ONCE: Final = ("meterite_filter_event", "meterite_handler_kinds", "meterite_register_cli")
+"""Hooks whose answer is needed where they are called."""
 _PACKAGE: Final = "meterite_plugins_dir"
 
 
@@ -170,6 +172,8 @@ def _check(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...]:
                 raise ValueError(f"there is no hook {caller.name}")
             if impl.wrapper or impl.hookwrapper:
                 raise ValueError(f"{caller.name} can't be a wrapper")
+            if caller.name in AT_ONCE and inspect.iscoroutinefunction(impl.function):
+                raise ValueError(f"{caller.name} can't be a coroutine function")
     if not hooks:
         raise ValueError("it implements no hook; is @hookimpl missing?")
     return tuple(sorted(hooks))
