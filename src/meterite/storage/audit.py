@@ -244,18 +244,19 @@ class Audit:
         """Current and last, as kept and as the readings have them."""
         with self._database.reading() as conn:
             snapshot = Snapshot(self._parts, conn, org_id, close=_ignore)
-            entries = States().entries(conn, snapshot)
             query = "SELECT id FROM metric WHERE org = ? AND deleted_at IS NULL ORDER BY id"
             metrics = [row[0] for row in driver(conn).execute(query, (org_id,))]
+            metrics = metrics[:: len(metrics) // STATES_LOOKED_AT + 1]
+            entries = States().entries(conn, snapshot, metrics)
             blocks = driver(conn).execute("SELECT block, data FROM state WHERE org = ?", (org_id,)).fetchall()
         for block, data in blocks:
             try:
                 decode_state_block(data)
             except DamagedError as exc:
                 yield f"state block {block} of org {org_id}: {exc.message} It is made anew by the next compaction."
-        for metric_id in metrics[:: len(metrics) // STATES_LOOKED_AT + 1]:
+        for metric_id, entry in zip(metrics, entries, strict=True):
             self.states += 1
-            if finite(entries.get(metric_id, ())) != newest_two(snapshot, metric_id):
+            if finite(entry or ()) != newest_two(snapshot, metric_id):
                 yield f"metric {metric_id}: its current or last reading isn't what its readings say."
 
 

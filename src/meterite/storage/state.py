@@ -34,7 +34,7 @@ from meterite.storage.state_block import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -246,29 +246,36 @@ class _Kept:
 
 
 class States:
-    """What a worker keeps of all orgs' states; brought up to date by each reader's snapshot."""
+    """What a worker keeps of all orgs' states; brought up to date by each reader's snapshot.
+
+    No entry leaves but under the guard: while a thread folds, metrics have none for moments.
+    """
 
     def __init__(self) -> None:
         self._orgs: dict[int, _Kept] = {}
         self._guard = threading.RLock()
 
-    def entries(self, conn: Connection, snapshot: Snapshot) -> dict[int, Entry]:
-        """The org's entries as of the snapshot, or newer. Not to be changed by the caller."""
+    def entries(self, conn: Connection, snapshot: Snapshot, metric_ids: Sequence[int]) -> list[Entry | None]:
+        """Of each metric, as of the snapshot or newer; None for one that never had a reading."""
         with self._guard:
-            kept = self._orgs.get(snapshot.org_id)
-            if kept is None:
-                kept = _Kept(-1, -1)
-            if snapshot.compacted_seq > kept.seq:
-                self._reload(conn, kept, snapshot)
-            if snapshot.seq > kept.seq:
-                try:
-                    fold(kept.entries, kept.seq, snapshot)
-                except BaseException:
-                    self._orgs.pop(snapshot.org_id, None)  # half folded: start from the blocks next time
-                    raise
-                kept.seq = snapshot.seq
-            self._orgs[snapshot.org_id] = kept
-            return kept.entries
+            kept = self._up_to_date(conn, snapshot)
+            return [kept.entries.get(metric_id) for metric_id in metric_ids]
+
+    def _up_to_date(self, conn: Connection, snapshot: Snapshot) -> _Kept:
+        kept = self._orgs.get(snapshot.org_id)
+        if kept is None:
+            kept = _Kept(-1, -1)
+        if snapshot.compacted_seq > kept.seq:
+            self._reload(conn, kept, snapshot)
+        if snapshot.seq > kept.seq:
+            try:
+                fold(kept.entries, kept.seq, snapshot)
+            except BaseException:
+                self._orgs.pop(snapshot.org_id, None)  # half folded: start from the blocks next time
+                raise
+            kept.seq = snapshot.seq
+        self._orgs[snapshot.org_id] = kept
+        return kept
 
     def _reload(self, conn: Connection, kept: _Kept, snapshot: Snapshot) -> None:
         loaded, blocks = read_blocks(conn, snapshot, kept.blocks_seq)

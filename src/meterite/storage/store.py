@@ -113,26 +113,23 @@ class SqliteStore:
         return Span(int(series[0]), int(series[-1]), at_first, at_last, series)
 
     def states(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[MetricState]:
-        entries = self._with_damage_noted(org_id)
-        return [state_of(entries.get(metric_id)) for metric_id in metric_ids.tolist()]
-
-    def _with_damage_noted(self, org_id: int) -> dict[int, Entry]:
+        wanted = metric_ids.tolist()
         for _ in range(64):  # each turn puts one more damaged row in quarantine
             try:
                 with self.database.reading() as conn:
-                    return self._entries(conn, org_id)
+                    return [state_of(entry) for entry in self._entries(conn, org_id, wanted)]
             except DamagedError:
                 self.flush_damage()
         raise DamagedError("damaged", "Too many stored rows are damaged.")
 
-    def _entries(self, conn: Connection, org_id: int) -> dict[int, Entry]:
+    def _entries(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[Entry | None]:
         snapshot = Snapshot(self.parts, conn, org_id, close=_nothing)
-        return self._state.entries(conn, snapshot)
+        return self._state.entries(conn, snapshot, metric_ids)
 
     def states_in(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[MetricState | None]:
         """Current and last as of the connection's transaction; None for a metric that never had a reading."""
-        entries = self._entries(conn, org_id)
-        return [state_of(entries[m]) if m in entries else None for m in metric_ids]
+        entries = self._entries(conn, org_id, metric_ids)
+        return [None if entry is None else state_of(entry) for entry in entries]
 
     def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:
         """Hide the metric's readings of a time range (both ends included) from now on; answers when, µs."""
