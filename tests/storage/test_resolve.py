@@ -16,8 +16,6 @@ from meterite.model.metric import ConflictPolicy
 from meterite.storage.resolve import (
     POLICY_KINDS,
     Policies,
-    Tombstone,
-    mask_erased,
     resolve,
     top_two,
     top_two_rows,
@@ -157,41 +155,6 @@ def test_the_input_is_not_written_to():
         column.flags.writeable = False
     assert resolve(columns, POLICIES).values.tolist() == [3.0]
     assert rows_of(columns) == rows
-
-
-tombstones = st.lists(
-    st.builds(
-        lambda seq, firsts, lasts, series: Tombstone(
-            1, seq, firsts[0], lasts[0], series, firsts[1], lasts[1]
-        ),
-        st.integers(0, 7),
-        st.tuples(st.sampled_from([1 << 32, 3 << 32]), st.integers(0, 2)),
-        st.tuples(st.sampled_from([(3 << 32) + 1, (6 << 32) + 1]), st.integers(0, 3)),
-        st.none() | st.lists(st.sampled_from([1 << 32, (3 << 32) + 1])).map(lambda s: np.array(s, np.int64)),
-    ),
-    max_size=3,
-)
-
-
-@given(rows_lists, tombstones)
-@settings(max_examples=200, deadline=None)
-def test_tombstones_hide_what_is_older(rows, tombstones):
-    """Both ends of series and times included; a reading of the tombstone's own seq stays."""
-
-    def hidden(r: Row, t: Tombstone) -> bool:
-        named = t.series is None or r.series in t.series.tolist()
-        return (
-            named
-            and r.seq < t.seq
-            and t.series_first <= r.series <= t.series_last
-            and t.at_first <= r.at <= t.at_last
-        )
-
-    expected = [r for r in rows if not any(hidden(r, t) for t in tombstones)]
-    columns = columns_of(rows)
-    masked = mask_erased(columns, tombstones)
-    assert rows_of(masked) == expected
-    assert (masked is columns) == (len(expected) == len(rows))
 
 
 @given(rows_lists)

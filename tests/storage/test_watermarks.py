@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
-from meterite.storage.resolve import Tombstone, mask_erased
+from meterite.storage.tombstones import Tombstone, Tombstones, mask_erased
 from meterite.storage.watermarks import (
     NEVER,
     UNKNOWN,
@@ -52,7 +52,7 @@ def played(steps, cuts):
     for begin, end in cuts:
         part = list(enumerate(steps))[begin:end]
         fresh = columns([(*what, seq) for seq, (kind, what) in part if kind == "put"])
-        erased = [tombstone(seq, *what) for seq, (kind, what) in part if kind == "erase"]
+        erased = Tombstones.of(tombstone(seq, *what) for seq, (kind, what) in part if kind == "erase")
         marks = marks.folded(mask_erased(fresh, erased), erased)
         marks = decode_watermarks(encode_watermarks(marks))
     return dict(zip(marks.series.tolist(), marks.newest.tolist(), strict=True))

@@ -83,7 +83,9 @@ def compact() -> None:
     url = starting.database_url()
     maintenance.compact(url, progress)
     size = sqlite_path(url).stat().st_size / (1 << 20)
-    progress(f"The file has {size:.1f} MiB: the runs' bytes, and metrics, labels, states, events and times of commits.")
+    progress(
+        f"The file has {size:.1f} MiB: the runs' bytes, and metrics, labels, states, events and times of commits."
+    )
 
 
 @cli.command()

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from meterite.storage.backlog import Waiting
-    from meterite.storage.resolve import Tombstone
     from meterite.storage.store import SqliteStore
+    from meterite.storage.tombstones import Tombstone
 
 _DELETE_TOMBSTONE = (
     "DELETE FROM tombstone WHERE id = ? AND seq <= (SELECT compacted_seq FROM org WHERE org.id = tombstone.org)"
@@ -263,10 +263,10 @@ class Compactor:
             worked = True
         for run in snapshot.runs:
             hiding = unapplied(snapshot, run)
-            if hiding:
+            if len(hiding):
                 rewrite = any(t.id in old for t in hiding)
                 worked |= apply_tombstones(self._work, snapshot, run, hiding, rewrite=rewrite)
-        return self._drop_tombstones(snapshot.tombstones) or worked
+        return self._drop_tombstones(list(snapshot.tombstones)) or worked
 
     def _drop_tombstones(self, tombstones: list[Tombstone]) -> bool:
         """Those that hide nothing any more. Proven within the transaction."""

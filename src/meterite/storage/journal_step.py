@@ -20,7 +20,7 @@ from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.commit_times import decode_commit_times, encode_commit_times
 from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
-from meterite.storage.resolve import mask_erased, resolve
+from meterite.storage.resolve import resolve
 from meterite.storage.row_fetch import checked_data, fetch_blob
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
@@ -33,6 +33,7 @@ from meterite.storage.schema import state as state_table
 from meterite.storage.schema import watermark as watermark_table
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.state import BLOCK_BITS, encode_block, everything, fold_fresh, read_block
+from meterite.storage.tombstones import mask_erased
 from meterite.storage.watermarks import encode_watermarks, read_marks
 from meterite.storage.work import DroppedError, blocked
 
@@ -139,7 +140,7 @@ def _write_runs(
 ) -> tuple[Columns, list[int]]:
     """Answers the readings that may change a state, and the windows."""
     snapshot = prefix.snapshot
-    tombstones = [t for t in snapshot.tombstones if t.seq > prefix.from_seq]
+    tombstones = snapshot.tombstones.after(prefix.from_seq)
     live = {run.window for run in snapshot.runs}
     newest: list[Columns] = []
     windows = []
@@ -160,7 +161,7 @@ def _state_blocks(
     conn: Connection, prefix: _Prefix, newest: Columns, metrics: set[int]
 ) -> list[dict[str, Any]]:
     snapshot = prefix.snapshot
-    erased = {t.series_first >> SERIES_ORDINAL_BITS for t in snapshot.tombstones if t.seq > prefix.from_seq}
+    erased = {t.series_first >> SERIES_ORDINAL_BITS for t in snapshot.tombstones.after(prefix.from_seq)}
     entries: dict[int, Entry] = {}
     for block in {metric_id >> BLOCK_BITS for metric_id in metrics | erased}:
         entries.update(read_block(conn, snapshot, block))
@@ -177,7 +178,7 @@ def _state_blocks(
 
 def _watermarks(conn: Connection, prefix: _Prefix, newest: Columns) -> dict[str, Any]:
     snapshot = prefix.snapshot
-    later = [t for t in snapshot.tombstones if t.seq > prefix.from_seq]
+    later = snapshot.tombstones.after(prefix.from_seq)
     marks = read_marks(driver(conn), snapshot.org_id, compacted=prefix.from_seq > 0).folded(newest, later)
     return {"org": snapshot.org_id, "data": encode_watermarks(marks)}
 

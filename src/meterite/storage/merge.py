@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meterite.model.columns import Columns
-from meterite.storage.resolve import Policies, mask_erased, resolve
+from meterite.storage.resolve import Policies, resolve
+from meterite.storage.tombstones import mask_erased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from meterite.storage.resolve import Tombstone
+    from meterite.storage.tombstones import Tombstones
 
 Key = tuple[int, int]
 
@@ -92,7 +93,7 @@ def _rows_until(columns: Columns, key: Key) -> int:
 def merge(
     inputs: Sequence[Sequence[Piece]],
     policies: Policies,
-    tombstones: Sequence[Tombstone],
+    tombstones: Tombstones,
     *,
     complete: bool = True,
 ) -> Iterator[Columns]:

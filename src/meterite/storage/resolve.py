@@ -1,4 +1,4 @@
-"""What becomes of readings that share a series and a time, of erased ones, and which readings are the newest.
+"""What becomes of readings that share a series and a time, and which readings are the newest.
 
 What this file guarantees: the result hangs on seq and the order of arrival within a seq alone, never on how
 the rows were spread over journal rows and runs; every number beats every NaN; a value that isn't a sum keeps
@@ -15,8 +15,6 @@ import numpy as np
 from meterite.model.metric import SERIES_ORDINAL_BITS, ConflictPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from meterite.model.columns import Columns, type_f64, type_i64
@@ -203,45 +201,6 @@ def _sums(values: type_f64, starts: type_rows) -> type_f64:
     with np.errstate(over="ignore", invalid="ignore"):
         np.add.at(sums, _group_numbers(starts, len(values))[rest], values[rest])
     return sums
-
-
-# ------------------------------------------------------------------------------------------------------------
-# Erasing.
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """Hides readings older than ``seq``: of ``series``, or where that is None of all from first to last.
-
-    Both ends of both ranges are included.
-    """
-
-    id: int
-    seq: int
-    series_first: int
-    series_last: int
-    series: type_i64 | None
-    at_first: int
-    at_last: int
-
-    def hides(self, columns: Columns) -> type_mask:
-        hidden = (columns.seq < self.seq) & (columns.at_us >= self.at_first) & (columns.at_us <= self.at_last)
-        hidden &= (columns.series >= self.series_first) & (columns.series <= self.series_last)
-        if self.series is not None and hidden.any():
-            hidden &= np.isin(columns.series, self.series)
-        return hidden
-
-
-def mask_erased(columns: Columns, tombstones: Sequence[Tombstone]) -> Columns:
-    """The rows that no tombstone hides, in their order; the same object where none is hidden."""
-    if not len(columns) or not tombstones:
-        return columns
-    oldest = int(columns.seq.min())
-    hidden = np.zeros(len(columns), np.bool_)
-    for tombstone in tombstones:
-        if tombstone.seq > oldest:
-            hidden |= tombstone.hides(columns)
-    return columns.take(~hidden) if hidden.any() else columns
 
 
 # ------------------------------------------------------------------------------------------------------------

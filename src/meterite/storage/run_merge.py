@@ -16,12 +16,12 @@ from meterite.model.errors import DamagedError
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import make_live
 from meterite.storage.merge import merge
-from meterite.storage.resolve import mask_erased
 from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.run_writer import RunWriter
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.schema import run as run_table
 from meterite.storage.state import everything
+from meterite.storage.tombstones import mask_erased
 from meterite.storage.work import DroppedError, blocked
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from meterite.storage.resolve import Tombstone
     from meterite.storage.snapshot import Run, Snapshot
+    from meterite.storage.tombstones import Tombstone, Tombstones
     from meterite.storage.work import Limits, Work
 
 _CANDIDATES = (
@@ -116,9 +116,8 @@ def merge_runs(work: Work, org_id: int, window: int, run_ids: list[int]) -> bool
         return False
     complete = len(chosen) == sum(run.window == window for run in snapshot.runs)
     oldest = min(run.applied_seq for run in chosen)
-    tombstones = [
-        t for t in snapshot.tombstones if t.seq > oldest and any(_overlap(t, run) for run in chosen)
-    ]
+    tombstones = snapshot.tombstones.after(oldest)
+    tombstones = tombstones.chosen(np.logical_or.reduce([_touch(tombstones, run) for run in chosen]))
     writer = RunWriter(work, org_id)
     writer.begin(window, snapshot.seq)
     inputs = [snapshot.pieces(run, everything()) for run in chosen]
@@ -153,22 +152,14 @@ def _replace(work: Work, writer: RunWriter, run_ids: list[int]) -> None:
 # Tombstones.
 
 
-def _overlap(tombstone: Tombstone, run: Run) -> bool:
-    return bool(
-        tombstone.series_first <= run.series_last
-        and tombstone.series_last >= run.series_first
-        and tombstone.at_first <= run.at_last
-        and tombstone.at_last >= run.at_first
-    )
+def _touch(tombstones: Tombstones, run: Run) -> NDArray[np.bool_]:
+    return tombstones.touch(run.series_first, run.series_last, run.at_first, run.at_last)
 
 
-def unapplied(snapshot: Snapshot, run: Run) -> list[Tombstone]:
+def unapplied(snapshot: Snapshot, run: Run) -> Tombstones:
     """Tombstones that may still hide readings of the run."""
-    return [
-        t
-        for t in snapshot.tombstones
-        if t.seq > run.applied_seq and t.seq > run.seq_first and _overlap(t, run)
-    ]
+    later = snapshot.tombstones.after(max(run.applied_seq, run.seq_first))
+    return later.chosen(_touch(later, run))
 
 
 def _touched(directory: NDArray[np.void], tombstone: Tombstone) -> NDArray[np.bool_]:
@@ -184,7 +175,7 @@ def _touched(directory: NDArray[np.void], tombstone: Tombstone) -> NDArray[np.bo
 
 
 def apply_tombstones(
-    work: Work, snapshot: Snapshot, run: Run, tombstones: list[Tombstone], *, rewrite: bool
+    work: Work, snapshot: Snapshot, run: Run, tombstones: Tombstones, *, rewrite: bool
 ) -> bool:
     """Take out of the run what they hide, unless ``rewrite`` forbids what is dear; whether anything was done."""
     directory = snapshot.directory(run)

@@ -24,7 +24,6 @@ from meterite.storage.journal import driver, read_clock
 from meterite.storage.journalrow import decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.policy_index import PolicyIndex
-from meterite.storage.resolve import Policies, Tombstone
 from meterite.storage.row_fetch import (
     JOURNAL_NAMES,
     checked_data,
@@ -38,7 +37,7 @@ from meterite.storage.schema import commit_time as commit_time_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import run as run_table
-from meterite.storage.schema import tombstone as tombstone_table
+from meterite.storage.tombstone_index import TombstoneIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,23 +118,8 @@ class Parts:
     index: JournalIndex
     damaged: Callable[[str, int, int, Sequence[int], str], None]
     policies: PolicyIndex = field(default_factory=PolicyIndex)
+    tombstones: TombstoneIndex = field(default_factory=TombstoneIndex)
     directories: OrderedDict[int, NDArray[np.void]] = field(default_factory=OrderedDict)
-
-
-def read_tombstones(conn: Connection, org_id: int) -> list[Tombstone]:
-    query = select(tombstone_table).where(tombstone_table.c.org == org_id).order_by(tombstone_table.c.seq)
-    return [
-        Tombstone(
-            id=row.id,
-            seq=row.seq,
-            series_first=row.series_first,
-            series_last=row.series_last,
-            series=None if row.series is None else np.frombuffer(row.series, "<i8"),
-            at_first=row.at_first,
-            at_last=row.at_last,
-        )
-        for row in conn.execute(query)
-    ]
 
 
 def read_runs(conn: Connection, org_id: int) -> list[Run]:
@@ -173,8 +157,8 @@ class Snapshot:
         journal = parts.index.rows(conn, org_id, self.compacted_seq)
         self.journal = journal[: journal["id"].searchsorted(last_id, "right")]
         self.runs = read_runs(conn, org_id)
-        self.tombstones = [t for t in read_tombstones(conn, org_id) if t.seq <= self.seq]
-        self.policies: Policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
+        self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
+        self.policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
         query = select(quarantine_table).where(quarantine_table.c.org == org_id)
         self.quarantined: list[Row[Any]] = list(conn.execute(query))
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}

@@ -21,7 +21,7 @@ from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS, MetricState, Point
 from meterite.storage.database import driver_of
 from meterite.storage.interface import Span
-from meterite.storage.resolve import mask_erased, resolve, top_two_rows
+from meterite.storage.resolve import resolve, top_two_rows
 from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.state_block import (
@@ -32,6 +32,7 @@ from meterite.storage.state_block import (
     decode_state_block,
     encode_state_block,
 )
+from meterite.storage.tombstones import mask_erased
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def fold_fresh(entries: dict[int, Entry], from_seq: int, fresh: Columns, snapsho
 
     Of each series those at its two newest times suffice, NaN and erased ones not counted.
     """
-    tombstones = [t for t in snapshot.tombstones if t.seq > from_seq]
+    tombstones = snapshot.tombstones.after(from_seq)
     doubtful = {
         metric_id
         for t in tombstones

@@ -25,10 +25,10 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
-from meterite.storage.resolve import mask_erased
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
 from meterite.storage.state import everything
+from meterite.storage.tombstones import mask_erased
 from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, read_marks
 
 if TYPE_CHECKING:
@@ -373,7 +373,7 @@ class Watch:
             org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
             return
         fold_alarms(raw, org.org_id, org.seq, org.alarms, org.silent)
-        if any(t.seq > org.seq for t in snapshot.tombstones):
+        if snapshot.tombstones.seq_last > org.seq:
             org.load(raw, _after(snapshot, org.marks(), org.seq))
         else:
             org.advance(raw, _after(snapshot, Watermarks.none(complete=True), org.seq))
@@ -398,7 +398,7 @@ class Watch:
 def _after(snapshot: Snapshot, marks: Watermarks, seq: int) -> Watermarks:
     """The marks, true as of ``seq``, brought up to the snapshot by its journal and deletes."""
     fresh = Columns.concat(list(snapshot.journal_columns(everything(), seq)))
-    later = [t for t in snapshot.tombstones if t.seq > seq]
+    later = snapshot.tombstones.after(seq)
     return marks.folded(mask_erased(fresh, later), later)
 
 

@@ -23,11 +23,10 @@ from meterite.storage.sections import damaged, decode_section, encode_section
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
 
     from meterite.model.columns import Columns, type_i64
-    from meterite.storage.resolve import Tombstone
     from meterite.storage.snapshot import Snapshot
+    from meterite.storage.tombstones import Tombstones
 
 NEVER: Final = int(np.iinfo(np.int64).min)
 """No reading yet."""
@@ -53,7 +52,7 @@ class Watermarks:
         empty = np.zeros(0, np.int64)
         return Watermarks(empty, empty, complete)
 
-    def folded(self, fresh: Columns, tombstones: Sequence[Tombstone]) -> Watermarks:
+    def folded(self, fresh: Columns, tombstones: Tombstones) -> Watermarks:
         """With deletes that came after these marks, and readings that none of those deletes hit."""
         kept = self._erased(tombstones)
         finite = np.isfinite(fresh.values)
@@ -61,18 +60,19 @@ class Watermarks:
         newest = np.concatenate([kept.newest, fresh.at_us[finite]])
         return Watermarks(*_newest_of(series, newest), self.complete)
 
-    def _erased(self, tombstones: Sequence[Tombstone]) -> Watermarks:
+    def _erased(self, tombstones: Tombstones) -> Watermarks:
         newest = self.newest.copy()
         for tombstone in tombstones:
-            hit = (self.series >= tombstone.series_first) & (self.series <= tombstone.series_last)
+            low = int(self.series.searchsorted(tombstone.series_first, "left"))
+            high = int(self.series.searchsorted(tombstone.series_last, "right"))
+            mine = newest[low:high]
+            hit = mine <= tombstone.at_last
             if tombstone.series is not None:
-                hit &= np.isin(self.series, tombstone.series)
-            everything = tombstone.at_first == NEVER
-            reach = newest <= tombstone.at_last
-            if everything:
-                newest[hit & reach] = NEVER
+                hit &= np.isin(self.series[low:high], tombstone.series)
+            if tombstone.at_first == NEVER:
+                mine[hit] = NEVER
             else:
-                newest[hit & reach & (newest >= tombstone.at_first)] = UNKNOWN
+                mine[hit & (mine >= tombstone.at_first)] = UNKNOWN
         kept = newest != NEVER
         return Watermarks(self.series[kept], newest[kept], self.complete)
 

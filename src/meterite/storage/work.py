@@ -132,7 +132,9 @@ class Work:
         """Not counted among the streams: only compaction removes rows."""
         if self._parts is None:
             shared = self.store.parts
-            self._parts = Parts(self.database, RowGroups(0), shared.index, shared.damaged, shared.policies)
+            self._parts = Parts(
+                self.database, RowGroups(0), shared.index, shared.damaged, shared.policies, shared.tombstones
+            )
         return Snapshot(self._parts, conn, org_id, upto=upto, close=_nothing)
 
     @contextmanager
