@@ -29,6 +29,10 @@ def test_a_metric_has_its_state_at_every_moment(monkeypatch):
         def push_all(at):
             push(store, here, *[(metric.series_first, at, 1.0) for metric in metrics])
 
+        def pushed_and_asked():
+            push_all(3)
+            return store.states(here, ids)
+
         def paused(columns):
             if threading.current_thread().name.startswith("other"):
                 folding.set()
@@ -37,8 +41,7 @@ def test_a_metric_has_its_state_at_every_moment(monkeypatch):
 
         def while_another_folds(entry):
             if not others:
-                push_all(3)
-                others.append(pool.submit(store.states, here, ids))
+                others.append(pool.submit(pushed_and_asked))
                 assert folding.wait(60)
             return state_of(entry)
 
