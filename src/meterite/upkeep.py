@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IDLE_S: Final = 0.5
 AFTER_ERROR_S: Final = 5.0
+STOP_S: Final = 5.0
 NICENESS: Final = 5
 
 log = structlog.get_logger(__name__)
@@ -36,11 +37,17 @@ class Upkeep:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the step at hand, which ends soon; what it leaves is done again by the next process."""
+        """Waits for the step at hand, which ends soon; what it leaves is done again by the next process.
+
+        Where it doesn't end, it keeps its lock: no other process compacts while this one still may write.
+        """
         self._stopping.set()
         self._compaction.stop()
-        self._thread.join(timeout=5.0)
-        self._compaction.close()
+        self._thread.join(timeout=STOP_S)
+        if self._thread.is_alive():
+            log.warning("upkeep.still_at_work", waited_s=STOP_S)
+        else:
+            self._compaction.close()
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # Linux alone knows priorities of threads

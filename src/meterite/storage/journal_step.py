@@ -242,11 +242,11 @@ def _flip(work: Work, flip: _Flip) -> None:
 
 
 def make_live(conn: Connection, run_ids: list[int], now: int) -> None:
-    """DroppedError where one of the runs is gone."""
+    """DroppedError where one of the runs is gone, or is being swept."""
     for run_id in run_ids:
         made = conn.execute(
             update(run_table)
-            .where(run_table.c.id == run_id, run_table.c.live_at.is_(None))
+            .where(run_table.c.id == run_id, run_table.c.live_at.is_(None), run_table.c.dead_at.is_(None))
             .values(live_at=now)
         )
         if made.rowcount != 1:

@@ -17,6 +17,7 @@ from meterite.storage.journal import driver
 from meterite.storage.rowgroup import ROW_GROUP_READINGS, directory_entry, encode_directory, encode_row_group
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.schema import run as run_table
+from meterite.storage.work import DroppedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FLUSH_BYTES: Final = 1 << 20
 _GROUP_LAST: Final = ROW_GROUP_READINGS * 16
+_STILL_OURS: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
 
 
 @dataclass(slots=True)
@@ -100,8 +102,13 @@ class RunWriter:
                 self.flush(conn)
 
     def flush(self, conn: Connection) -> None:
-        """Write what is waiting within the caller's transaction: the last of it in the flip's own."""
+        """Write what is waiting within the caller's transaction: the last of it in the flip's own.
+
+        DroppedError where another process took a run of ours for one that a crash left, and sweeps it.
+        """
         for run in self._runs:
+            if run.id and driver(conn).execute(_STILL_OURS, (run.id,)).fetchone() is None:
+                raise DroppedError
             values = _values(run) if run.finished else _unfinished(run)
             if not run.id:
                 result = conn.execute(insert(run_table).values(org=self._org_id, **values))

@@ -30,6 +30,7 @@ _DEAD_METRICS = (
 )
 
 _OLDEST_OF_READINGS = "SELECT recorded_at FROM event WHERE org = ? AND types & 7 ORDER BY id LIMIT 1"
+_CLAIM = "UPDATE run SET dead_at = ? WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
 
 
 class Sweeper:
@@ -83,6 +84,9 @@ class Sweeper:
         self._delete("DELETE FROM flip WHERE id = ?", [flip_id])
 
     def _run(self, run_id: int) -> None:
+        if not self._is_dead(run_id):
+            self._work.dead.pop(run_id, None)
+            return
         first = run_id << SEGMENT_BITS
         with self._work.database.reading() as conn:
             rows = driver(conn).execute(
@@ -96,10 +100,19 @@ class Sweeper:
             damaged = bad.fetchone() is not None
         if not damaged:
             self._delete("DELETE FROM segment WHERE id = ?", ids)
-            self._delete(
-                "DELETE FROM run WHERE id = ? AND (live_at IS NULL OR dead_at IS NOT NULL)", [run_id]
-            )
+            self._delete("DELETE FROM run WHERE id = ? AND dead_at IS NOT NULL", [run_id])
         self._work.dead.pop(run_id, None)
+
+    def _is_dead(self, run_id: int) -> bool:
+        """Whether nobody can make it live any more. One that was left unfinished is declared dead by this."""
+        query = "SELECT dead_at FROM run WHERE id = ?"
+        with self._work.database.reading() as conn:
+            row = driver(conn).execute(query, (run_id,)).fetchone()
+        if row is None or row[0] is not None:
+            return True
+        with self._work.write() as conn:
+            claimed = driver(conn).execute(_CLAIM, (self._work.now(), run_id)).rowcount
+        return claimed == 1
 
     def _labels(self, metric_id: int) -> None:
         with self._work.database.reading() as conn:
