@@ -71,6 +71,8 @@ def _check_content(path: Path) -> None:
     address = f"file:{quote(str(path))}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_WAIT_S)) as conn:
+            conn.isolation_level = None
+            conn.execute("BEGIN")  # another worker may be making the tables: both or neither are to be seen
             (revision,) = conn.execute("PRAGMA user_version").fetchone()
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.OperationalError:
