@@ -272,6 +272,26 @@ def test_refusals_open_no_breaker():
     assert place.courier.vacancies() > 1
 
 
+def test_a_room_that_takes_nothing():
+    """Where no thread can be had, or a handler closed its own loop, the tries failed, and only those."""
+    place = Place()
+
+    def submit(jobs):
+        place.room.jobs += jobs[:1]
+        raise RuntimeError("can't start new thread")
+
+    place.room.submit = submit
+    place.courier.give(deliveries(3))
+    (begun,) = place.room.jobs
+    place.courier.collect()
+    found = place.courier.results(all_of_them=True)
+    assert {(result.outcome, result.error) for result in found} == {
+        (Outcome.RETRY, "RuntimeError: can't start new thread")
+    }
+    assert len(found) == 3
+    assert not begun.take()
+
+
 def test_the_end():
     """First what wasn't begun is given back, then all; what comes later counts for nothing."""
     place = Place()

@@ -277,6 +277,19 @@ def test_a_coroutine_function_behind_a_decorator(rooms):
     assert done == ["meterite-ops"]
 
 
+def test_a_handler_that_ends_its_own_loop(rooms):
+    """Stopped, it goes on; the next event is handled."""
+
+    async def act():
+        asyncio.get_running_loop().stop()
+
+    handler = Async(act)
+    place = Place(rooms, handler)
+    place.one()
+    handler.act = lambda: None
+    assert place.one().error is None
+
+
 # Filters
 
 

@@ -114,7 +114,16 @@ class Courier:
             self._jobs[id(job)] = job
             jobs.append(job)
         if jobs:
-            self.room.submit(jobs)
+            self._submit(self.room, jobs)
+
+    def _submit(self, room: Room, jobs: list[Job]) -> None:
+        try:
+            room.submit(jobs)
+        except Exception as exc:  # noqa: BLE001 - no thread can be had, or the handler closed its loop: a failed try
+            for job in jobs:
+                if job.take():
+                    job.error = exc
+                    self.done(job)
 
     def hold(self, delivery: Delivery, until_us: int) -> None:
         """It isn't to be tried before then."""

@@ -46,6 +46,8 @@ MakeRoom: TypeAlias = "Callable[[str, Handler, int, Filters, Callable[[Job], Non
 LOOK_S: Final = 1.0
 GAP_S: Final = 0.02
 """At least so long between two passes, however often somebody wakes us."""
+BUSY_GAP_S: Final = 0.002
+"""After a pass that claimed or stored something: of an ordered series the next event waits for it."""
 RENEW_S: Final = 2.5
 AFTER_ERROR_S: Final = 2.0
 FAN_OUT_S: Final = 0.05
@@ -116,6 +118,7 @@ class Dispatcher:
         self._posts = [self._post(configured, filters, chance, make_room) for configured in handlers]
         self._newest = ""
         self._renewed_s = 0.0
+        self._busy = False
 
     def _post(self, configured: Configured, filters: Filters, random: Random, make_room: MakeRoom) -> _Post:
         courier = Courier(configured, self._clock, random, self._woken.set)
@@ -156,9 +159,10 @@ class Dispatcher:
         call_all(self._plugins.calls("meterite_startup"), STARTUP_S, self._stopping)
         while not self._stopping.is_set():
             pause_s = self._guarded_pass()
-            self._stopping.wait(GAP_S)
-            if pause_s > GAP_S:
-                self._woken.wait(pause_s - GAP_S)
+            gap_s = BUSY_GAP_S if self._busy else GAP_S
+            self._stopping.wait(gap_s)
+            if pause_s > gap_s:
+                self._woken.wait(pause_s - gap_s)
             self._woken.clear()
         self._end()
         call_all(self._plugins.calls("meterite_shutdown"), CLOSE_S)
@@ -175,6 +179,7 @@ class Dispatcher:
 
     def run_once(self) -> float:
         """All there is to do now; answers in how many seconds there may be more, unless somebody wakes us."""
+        self._busy = False
         self._look()
         for post in self._posts:
             self._serve(post)
@@ -217,6 +222,7 @@ class Dispatcher:
         vacancies = courier.vacancies()
         if vacancies > 0:
             claimed = self._outbox.claim(self._owner, courier.name, vacancies)
+            self._busy = self._busy or bool(claimed)
             courier.give(self._admitted(courier, claimed))
             self._store(courier)
 
@@ -225,6 +231,7 @@ class Dispatcher:
         if results:
             self._outbox.finish(self._owner, results)
             courier.stored(results)
+            self._busy = True
 
     def _admitted(self, courier: Courier, claimed: list[Delivery]) -> list[Delivery]:
         """Those that ``min_gap`` lets through. The rest is held back, and of those held the newest stays."""

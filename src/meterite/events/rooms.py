@@ -124,7 +124,7 @@ class LoopRoom:
         assert loop is not None
         asyncio.set_event_loop(loop)
         loop.set_exception_handler(self._unhandled)
-        while not self._over:
+        while not self._over and not loop.is_closed():
             try:
                 loop.run_forever()
             except BaseException as exc:  # noqa: BLE001 - a task of the handler's own may raise SystemExit through the loop
