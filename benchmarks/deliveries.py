@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SERIES: Final = 10_000
 HANDLER: Final = "ops"
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.0
 
 
 def run(*, full: bool) -> list[Row]:

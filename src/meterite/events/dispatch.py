@@ -8,10 +8,8 @@ takes :data:`DRAIN_S` and :data:`~meterite.events.rooms.CLOSE_S`, whatever handl
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -55,7 +53,6 @@ FAN_OUT_S: Final = 0.05
 PAGE_EVENTS: Final = 1000
 DRAIN_S: Final = 0.7
 STARTUP_S: Final = 10.0
-NICENESS: Final = 5
 
 log = structlog.get_logger("meterite.events")
 
@@ -154,8 +151,6 @@ class Dispatcher:
     # --- In the dispatcher's thread
 
     def _work(self) -> None:
-        with suppress(OSError, AttributeError):  # Linux alone knows priorities of threads
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         call_all(self._plugins.calls("meterite_startup"), STARTUP_S, self._stopping)
         while not self._stopping.is_set():
             pause_s = self._guarded_pass()

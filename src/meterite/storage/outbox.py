@@ -2,7 +2,8 @@
 
 What this file guarantees: a handler's cursor moves in the transaction that makes its deliveries, so that each event is
 looked at once, whichever worker does; a delivery is leased to one owner at a time, and comes back where he dies; of an
-ordered handler's deliveries of one series only the oldest can be claimed, the others wait until it is finished.
+ordered handler's deliveries of one series only the oldest can be claimed, the others wait until it is finished. What
+the dispatcher writes lets requests go first.
 """
 
 from __future__ import annotations
@@ -237,7 +238,7 @@ class SqlOutbox:
         more = look.looked >= limit or look.rows >= ROWS_AHEAD_MAX
         if not look.rows or (not look.found and self._may_wait(handler, look)):
             return more
-        with self._database.writing() as conn:
+        with self._database.writing(maintenance=True) as conn:
             raw = driver_of(conn)
             new, old = look.place, look.written
             moved = raw.execute(_MOVE, (new.row, new.ordinal, look.handler, old.row, old.ordinal)).rowcount
@@ -308,7 +309,7 @@ class SqlOutbox:
             id_ = self._id(driver_of(conn), handler)
             if driver_of(conn).execute(_DUE, (id_, now_us, 1)).fetchone() is None:
                 return []
-        with self._database.writing() as conn:
+        with self._database.writing(maintenance=True) as conn:
             raw = driver_of(conn)
             due = raw.execute(_DUE, (id_, now_us, limit)).fetchall()
             changes = [
@@ -336,7 +337,7 @@ class SqlOutbox:
             place = EventPlace(row_id, ordinal)
             claimed.append(Delivery(handler, place, next(events), attempts, first_at or now_us))
         if lost:
-            with self._database.writing() as conn:
+            with self._database.writing(maintenance=True) as conn:
                 raw = driver_of(conn)
                 raw.executemany(_DEAD, [(now_us, _DAMAGED, *key, owner) for key in lost])
                 self._unblock(raw, lost, now_us)
@@ -346,7 +347,7 @@ class SqlOutbox:
         if not deliveries:
             return
         until = self._now() + LEASE_US
-        with self._database.writing() as conn:
+        with self._database.writing(maintenance=True) as conn:
             raw = driver_of(conn)
             raw.executemany(_RENEW, [(until, *self._key(raw, each), owner) for each in deliveries])
 
@@ -360,7 +361,7 @@ class SqlOutbox:
         by_outcome: dict[Outcome, list[Result]] = {}
         for result in results:
             by_outcome.setdefault(result.outcome, []).append(result)
-        with self._database.writing() as conn:
+        with self._database.writing(maintenance=True) as conn:
             raw = driver_of(conn)
             taken = by_outcome.get(Outcome.DONE, ())
             done = [self._key(raw, r.delivery) for r in taken]
@@ -420,7 +421,7 @@ class SqlOutbox:
 
     def supersede(self, owner: str, delivery: Delivery) -> bool:
         now_us = self._now()
-        with self._database.writing() as conn:
+        with self._database.writing(maintenance=True) as conn:
             raw = driver_of(conn)
             key = self._key(raw, delivery)
             mine = raw.execute(_IS_MINE, (*key, owner)).fetchone()
