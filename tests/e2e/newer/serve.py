@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 from meterite.cli.main import main
-from meterite.storage import database, migrate
+from meterite.storage import database, file, migrate
 
 HERE = Path(__file__).resolve().parent
 migrations = Path("migrations").absolute()
 shutil.copytree(migrate.MIGRATIONS, migrations, dirs_exist_ok=True)
 shutil.copy(HERE / "9999_newer.py", migrations / "versions")
 migrate.MIGRATIONS = migrations
-database.SCHEMA_REVISION += 1
+for module in (database, file):
+    module.SCHEMA_REVISION += 1
 
 main()
