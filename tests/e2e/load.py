@@ -36,11 +36,12 @@ PLACES = {code: n for n, code in enumerate(CODES)}
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 BEGIN_US = int(BEGIN.timestamp()) * 1_000_000
 ROWS_MAX = 40
-LARGE_READINGS = 150_000  # three journal rows, and a run that is written in more than one transaction
+LARGE_READINGS = 240_000  # four journal rows, and a run that is written in more than one transaction
 NUMBERS_MAX = 1 << 24
 SERIES_NUMBERS = 500  # a new series every so often
+MASK = (1 << 52) - 1  # whole numbers that a float holds, twice of them too
 FACTOR = 0x9_E377_9B97_F4A7
-BACK = pow(FACTOR, -1, 1 << 52)
+BACK = pow(FACTOR, -1, MASK + 1)
 
 
 def time_of(number):
@@ -48,13 +49,26 @@ def time_of(number):
 
 
 def value_of(number):
-    return number * FACTOR % (1 << 52)
+    return int(values_of([number])[0])
+
+
+def values_of(numbers):
+    return _mix(_fold(_mix(np.asarray(numbers, np.uint64), FACTOR)), FACTOR)
 
 
 def numbers_of(values):
-    """The inverse of :func:`value_of`, for an array."""
-    product = np.asarray(values, np.float64).astype(np.uint64) * np.uint64(BACK)
-    return (product & np.uint64((1 << 52) - 1)).astype(np.int64)
+    """The inverse of :func:`values_of`."""
+    mixed = np.asarray(values, np.float64).astype(np.uint64)
+    return _mix(_fold(_mix(mixed, BACK)), BACK).astype(np.int64)
+
+
+def _mix(numbers, factor):
+    return numbers * np.uint64(factor) & np.uint64(MASK)
+
+
+def _fold(numbers):
+    """Its own inverse: without it, the values of following numbers would be a constant apart."""
+    return numbers ^ numbers >> np.uint64(26)
 
 
 def micros(text):
@@ -209,14 +223,15 @@ class Load:
     def _rows(self, choice):
         codes = choice.choices(METRICS, k=choice.randint(2, ROWS_MAX))
         first = self._take(len(codes), codes)
+        numbers = range(first, first + len(codes))
         body = [
             {
                 "metric": code,
-                "reading": value_of(n),
+                "reading": value,
                 "reading_at": time_of(n),
                 "labels": {"w": str(n // SERIES_NUMBERS)},
             }
-            for n, code in enumerate(codes, first)
+            for n, code, value in zip(numbers, codes, values_of(numbers).tolist(), strict=True)
         ]
         return Sent(first, len(codes), "/readings", encode(body))
 
@@ -227,7 +242,7 @@ class Load:
         numbers = range(first, first + count)
         body = {
             "metric": code,
-            "reading": [value_of(n) for n in numbers],
+            "reading": values_of(numbers).tolist(),
             "reading_at": [time_of(n) for n in numbers],
         }
         return Sent(first, count, "/readings", encode(body))
@@ -245,8 +260,11 @@ class Load:
     def _large(self):
         first = self._take(LARGE_READINGS, [LARGE])
         numbers = np.arange(first, first + LARGE_READINGS)
-        values = numbers.astype(np.uint64) * np.uint64(FACTOR) & np.uint64((1 << 52) - 1)
-        body = {"metric": LARGE, "reading": values.tolist(), "reading_at": (BEGIN_US + numbers).tolist()}
+        body = {
+            "metric": LARGE,
+            "reading": values_of(numbers).tolist(),
+            "reading_at": (BEGIN_US + numbers).tolist(),
+        }
         return Sent(first, LARGE_READINGS, "/readings?precision=us", encode(body))
 
     # What is there
