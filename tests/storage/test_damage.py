@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from meterite.model.columns import NO_TIME
 from meterite.model.errors import DamagedError
 from meterite.model.metric import MetricSpec
 from meterite.storage import compaction, journal_sort, run_writer, work
@@ -17,6 +18,7 @@ from meterite.storage.interface import Append
 from meterite.storage.maintenance import compact
 from meterite.storage.work import EVERYTHING, AsideError
 from storage.place import DAY, YEAR_2030, Clock, batch_of, push, read, read_around_damage, version_of
+from storage.place import EVERYTHING as WHOLE
 from storage.sqlite_place import sqlite_place
 
 READINGS = 9000
@@ -211,6 +213,65 @@ def test_a_malformed_page_of_a_directory(stored, monkeypatch):
     stored.break_page("run", "directory")
     for org in ORGS:
         assert stored.found(org) == (READINGS, 0)
+
+
+def recorded(stored, org):
+    """When each of the readings was recorded, as somebody sees it who tries again after a new damage."""
+    for _ in range(3):
+        with closing(stored.store.view(stored.org_ids[org])) as view:
+            try:
+                found = [(c, view.recorded_at(c.seq)) for c in view.scan(WHOLE)]
+            except DamagedError:
+                continue
+            assert view.gaps(WHOLE) == []
+            rows = [row for c, times in found for row in zip(c.at_us.tolist(), times.tolist(), strict=True)]
+            return [at for _, at in sorted(rows)], view.doubts()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE commit_time SET data = x'00' WHERE org = 1",
+        "UPDATE commit_time SET data = 7 WHERE org = 1",
+        "DELETE FROM commit_time WHERE org = 1",
+        "UPDATE commit_time SET seq_last = 0 WHERE org = 1",
+    ],
+)
+def test_times_of_commits_that_are_lost(stored, statement):
+    """The readings stay, without ``recorded_at``; a sentence says so, and ``problems``. Later ones have theirs, months
+    are merged, and the other org has all.
+    """
+    before = {org: recorded(stored, org) for org in ORGS}
+    stored.finish()
+    assert before == {org: recorded(stored, org) for org in ORGS}
+    stored.change(statement)
+    assert recorded(stored, "there") == before["there"]
+    assert stored.store.problems() == []
+    times, doubts = recorded(stored, "here")
+    assert set(times) == {NO_TIME}
+    assert len(doubts) == 1
+    assert stored.store.problems()
+    for n in range(2):
+        stored.push("here", YEAR_2030 + READINGS + n, np.ones(1))
+        (newest,) = stored.rows("SELECT max(recorded_at) FROM journal")[0]
+        stored.finish()
+        times, _ = recorded(stored, "here")
+        assert len(times) == READINGS + n + 1
+        assert times[-1] == newest
+    assert NO_TIME not in times[READINGS:]
+    assert stored.rows("SELECT count(*) FROM run WHERE org = 1") == [(1,)]
+    assert stored.rows("SELECT DISTINCT org, kind FROM quarantine") == [(1, "commit_time")]
+    assert recorded(stored, "there") == before["there"]
+
+
+def test_a_damaged_block_of_commit_times_is_told_by_compaction(stored):
+    """Though nobody reads."""
+    stored.finish()
+    stored.change("UPDATE commit_time SET data = x'00' WHERE org = 1")
+    stored.push("here", YEAR_2030 + READINGS, np.ones(1))
+    stored.finish()
+    assert stored.store.problems()
 
 
 def test_the_first_error_of_a_reading_transaction_is_told(stored):

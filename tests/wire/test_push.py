@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MalformedError, MeteriteError, TooLargeError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US, format_rfc3339
 from meterite.wire import push
@@ -142,3 +143,9 @@ def test_whole_numbers_have_no_point():
     )
     for reading, text in [(42.0, b"42"), (-0.0, b"0"), (42.5, b"42.5")]:
         assert encode_meter(reading, T_US, 1, T_US) == expected % text
+
+
+def test_a_time_of_recording_that_isnt_known():
+    """Null."""
+    meter = json.loads(encode_meter(1.5, T_US, 7, NO_TIME))
+    assert meter == {"reading": 1.5, "reading_at": format_rfc3339(T_US), "metric_id": 7, "recorded_at": None}

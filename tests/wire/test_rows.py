@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterite.model.check import canonical_labels, check_labels, parse_labels
+from meterite.model.columns import NO_TIME
 from meterite.model.time import format_rfc3339, parse_rfc3339
 from meterite.wire.rows import CSV, ENCODERS, JSON, NDJSON, CsvRows, JsonRows, NdjsonRows
 
@@ -48,15 +49,21 @@ def encode(media, slices, *, labelled=True):
     return b"".join([*parts, encoder.tail()])
 
 
-def read(media, document):
-    """(value, time, recorded, labels) of each row, by other programs' readers."""
+def loaded(media, document):
+    """The rows, by other programs' readers."""
     if media == CSV:
-        rows = list(csv.DictReader(io.StringIO(document.decode(), newline="")))
+        return list(csv.DictReader(io.StringIO(document.decode(), newline="")))
+    lines = document.decode().removesuffix("\n").split("\n") if document else []
+    return [json.loads(line) for line in lines] if media == NDJSON else json.loads(document)
+
+
+def read(media, document):
+    """(value, time, recorded, labels) of each row."""
+    rows = loaded(media, document)
+    if media == CSV:
         for row in rows:
             row["labels"] = parse_labels(row["labels"] or "{}")
     else:
-        lines = document.decode().removesuffix("\n").split("\n") if document else []
-        rows = [json.loads(line) for line in lines] if media == NDJSON else json.loads(document)
         for row in rows:
             assert row.get("labels") != {}
             row["labels"] = tuple(row.get("labels", {}).items())
@@ -95,6 +102,19 @@ def test_the_documents_to_the_byte():
         b"2.5,1970-01-01T00:00:01Z,1970-01-01T00:00:00.000005Z,\r\n"
     )
     assert encode(JSON, []) == b"[]\n"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("media", [JSON, NDJSON, CSV])
+def test_a_time_of_recording_that_isnt_known(media, labelled):
+    """Null, in CSV nothing; all else of the row stands, and the rows around it."""
+    recorded = [5, NO_TIME, NO_TIME, 5, 10**15]
+    rows = [(float(n), n, at, (("a", "x"),) if n % 2 else ()) for n, at in enumerate(recorded)]
+    known = [[(*row[:2], 7, row[3]) for row in rows]]
+    found, expected = (loaded(media, encode(media, part, labelled=labelled)) for part in ([rows], known))
+    times = [row.pop("recorded_at") or None for row in found]
+    assert times == [None if at == NO_TIME else format_rfc3339(at) for at in recorded]
+    assert found == [{name: row[name] for name in row if name != "recorded_at"} for row in expected]
 
 
 def test_what_is_no_number():

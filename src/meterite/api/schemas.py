@@ -308,7 +308,8 @@ class StoredReading(BaseModel):
     reading: Number
     """With `on_conflict` = `sum` it may become infinite, for which JSON has no number."""
     reading_at: datetime
-    recorded_at: datetime
+    recorded_at: datetime | None
+    """Null where damage to the store took it."""
     labels: dict[str, str] = {}
     """Only where there are any."""
 

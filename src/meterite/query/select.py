@@ -233,7 +233,8 @@ class Selector:
             except BaseException:
                 snapshot.close()
                 raise
-            return Selection(self._lanes, reader, first, snapshot.gaps(span), self._store.catalog.labels)
+            warnings = snapshot.gaps(span) + snapshot.doubts()
+            return Selection(self._lanes, reader, first, warnings, self._store.catalog.labels)
         raise DamagedError("damaged", "Too many stored rows are damaged.")
 
     async def newest(
@@ -246,16 +247,21 @@ class Selector:
     def _newest(
         self, org: str, view: MetricView, limit: int
     ) -> tuple[MetricView, list[tuple[float, int, int]], list[str]]:
-        selection = self._select(org, view.metric, None, None, limit, True, ())
-        found: list[tuple[float, int, int]] = []
-        for rows in selection.all_now():
-            found += zip(
-                rows.reading.tolist(),
-                rows.reading_at_us.tolist(),
-                rows.recorded_at_us.tolist(),
-                strict=True,
-            )
-        return view, found, selection.warnings
+        for _ in range(DAMAGED_TRIES):  # as above: a later slice may hold a damaged row, too
+            selection = self._select(org, view.metric, None, None, limit, True, ())
+            found: list[tuple[float, int, int]] = []
+            try:
+                for rows in selection.all_now():
+                    found += zip(
+                        rows.reading.tolist(),
+                        rows.reading_at_us.tolist(),
+                        rows.recorded_at_us.tolist(),
+                        strict=True,
+                    )
+            except DamagedError:
+                continue
+            return view, found, selection.warnings
+        raise DamagedError("damaged", "Too many stored rows are damaged.")
 
 
 def _close_unwanted(selecting: asyncio.Future[Selection]) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from meterite.model.columns import NO_TIME
 from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.audit_events import EventAudit
 from meterite.storage.backlog import last_id_of
-from meterite.storage.commit_times import decode_commit_times
+from meterite.storage.commit_times import decode_commit_times, read_times
 from meterite.storage.journal import driver
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.journalrow import decode_journal, journal_checksum
@@ -217,7 +218,9 @@ class Audit:
             known = _known_series(conn, snapshot.org_id, series)
         if not np.isin(series, known).all():
             yield f"segment {segment_id} holds readings of series that aren't there."
-        if not snapshot.recorded_at(columns.seq).all():
+        with self._database.reading() as conn:
+            times, _ = read_times(driver(conn), snapshot.org_id, np.unique(columns.seq))
+        if (times == NO_TIME).any():
             yield f"segment {segment_id} holds readings of commits whose time isn't known."
 
     def _commit_times(self, org_id: int) -> Iterator[str]:

@@ -128,6 +128,7 @@ class Compactor:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _step(self) -> bool:
+        self._work.store.flush_damage()
         with self._work.database.reading() as conn:
             if self._work.learn(conn):
                 self._busy, self._idle = time.monotonic(), False

@@ -17,11 +17,16 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS
-from meterite.storage.commit_times import decode_commit_times, encode_commit_times
+from meterite.storage.commit_times import (
+    COMMIT_TIME,
+    decode_commit_times,
+    encode_commit_times,
+    quarantine_id,
+)
 from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
 from meterite.storage.resolve import resolve
-from meterite.storage.row_fetch import checked_data, fetch_blob
+from meterite.storage.row_fetch import checked_data, fetch_blob, sane_bounds
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
 from meterite.storage.schema import JOURNAL_ROW_BITS
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection, Table
 
+    from meterite.model.columns import type_i64
     from meterite.storage.snapshot import Snapshot
     from meterite.storage.state import Entry
     from meterite.storage.work import Work
@@ -87,7 +93,7 @@ def compact_journal(work: Work, org_id: int) -> None:
     del sorter
     with work.database.reading() as conn:
         blocks = _state_blocks(conn, prefix, newest, metrics)
-        commit_times = _commit_times(conn, org_id, times)
+        commit_times = _commit_times(work, conn, org_id, times)
         marks = _watermarks(conn, prefix, newest)
     _flip(work, _Flip(prefix, writer, blocks, commit_times, marks))
     work.backlog.bury(org_id, prefix.upto)
@@ -183,22 +189,18 @@ def _watermarks(conn: Connection, prefix: _Prefix, newest: Columns) -> dict[str,
     return {"org": snapshot.org_id, "data": encode_watermarks(marks)}
 
 
-def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -> list[dict[str, Any]]:
+def _commit_times(
+    work: Work, conn: Connection, org_id: int, times: list[tuple[int, int]]
+) -> list[dict[str, Any]]:
     """The rows to write: the org's last block, where it isn't full, with the new ones after it."""
     if not times:
         return []
     both = np.array(times, np.int64)
     seq, first = np.unique(both[:, 0], return_index=True)
     recorded_at = both[first, 1]
-    query = "SELECT data FROM commit_time WHERE org = ? ORDER BY seq_first DESC LIMIT 1"
-    try:
-        last = fetch_blob(driver(conn), query, (org_id,))
-        known_seq, known_at = decode_commit_times(last) if last else (seq[:0], seq[:0])
-    except DamagedError:
-        pass  # verify reports it; what comes now goes into a block of its own
-    else:
-        if len(known_seq) < COMMIT_TIMES_BLOCK:
-            seq, recorded_at = np.append(known_seq, seq), np.append(known_at, recorded_at)
+    known_seq, known_at = _last_block(work, conn, org_id)
+    if len(known_seq) < COMMIT_TIMES_BLOCK:
+        seq, recorded_at = np.append(known_seq, seq), np.append(known_at, recorded_at)
     rows = []
     for start in range(0, len(seq), COMMIT_TIMES_BLOCK):
         part = slice(start, start + COMMIT_TIMES_BLOCK)
@@ -211,6 +213,22 @@ def _commit_times(conn: Connection, org_id: int, times: list[tuple[int, int]]) -
             }
         )
     return rows
+
+
+def _last_block(work: Work, conn: Connection, org_id: int) -> tuple[type_i64, type_i64]:
+    """Empty where there is none, or a damaged one: what comes now goes into a block of its own."""
+    empty = np.empty(0, np.int64), np.empty(0, np.int64)
+    query = "SELECT max(seq_first) FROM commit_time WHERE org = ?"
+    (seq_first,) = driver(conn).execute(query, (org_id,)).fetchone()
+    if seq_first is None:
+        return empty
+    query = "SELECT data FROM commit_time WHERE org = ? AND seq_first = ?"
+    try:
+        return decode_commit_times(fetch_blob(driver(conn), query, (org_id, seq_first)) or b"")
+    except DamagedError as exc:
+        row_id = quarantine_id(org_id, seq_first)
+        work.store.parts.damaged(COMMIT_TIME, row_id, org_id, sane_bounds(()), exc.message)
+        return empty
 
 
 def _flip(work: Work, flip: _Flip) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.model.time import format_rfc3339
-from meterite.storage.commit_times import decode_commit_times
+from meterite.storage.commit_times import COMMIT_TIME, read_times
 from meterite.storage.journal import driver, read_clock
 from meterite.storage.journalrow import decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
@@ -33,7 +33,6 @@ from meterite.storage.row_fetch import (
 )
 from meterite.storage.rowgroup import DIRECTORY, RowGroup, decode_directory, directory_entry
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
-from meterite.storage.schema import commit_time as commit_time_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import run as run_table
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from meterite.storage.journal_index import JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
+_HOLD_READINGS: Final = frozenset({"journal", "segment"})
 _FETCH_ROWS: Final = 200
 _ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
 _SIDES: Final = ("series_first", "series_last", "at_first", "at_last")
@@ -160,8 +160,9 @@ class Snapshot:
         self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
         self.policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
         query = select(quarantine_table).where(quarantine_table.c.org == org_id)
-        self.quarantined: list[Row[Any]] = list(conn.execute(query))
-        self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in self.quarantined}
+        quarantined = conn.execute(query).all()
+        self.quarantined: list[Row[Any]] = [row for row in quarantined if row.kind in _HOLD_READINGS]
+        self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in quarantined}
         bad = [row_id for kind, row_id in self.bad if kind == "journal"]
         if bad:
             self.journal = self.journal[~np.isin(self.journal["id"], bad)]
@@ -176,6 +177,13 @@ class Snapshot:
             and row.at_first <= span.at_last
             and row.at_last >= span.at_first
         ]
+
+    def doubts(self) -> list[str]:
+        if any(kind == COMMIT_TIME for kind, _ in self.bad):
+            return [
+                "Damage took the times of some commits: where recorded_at is null it isn't known any more."
+            ]
+        return []
 
     def cuts(self, span: Span, target: int) -> list[tuple[int, int]]:
         """Time slices of about ``target`` readings, from the bounds of the rows as if they were spread evenly."""
@@ -364,29 +372,14 @@ class Snapshot:
             return fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
 
     def recorded_at(self, seq: type_i64) -> type_i64:
-        """When each of the commits was made, µs; commits still in the journal and those in blocks of times."""
         wanted, index = np.unique(seq, return_inverse=True)
-        times = np.zeros(len(wanted), np.int64)
-        table = commit_time_table.c
         with self._parts.database.reading() as conn:
-            blobs = conn.execute(
-                select(table.data).where(
-                    table.org == self.org_id,
-                    table.seq_last >= int(wanted[0]),
-                    table.seq_first <= int(wanted[-1]),
-                )
-            ).scalars()
-            for blob in blobs.all():
-                _fill(times, wanted, *decode_commit_times(blob))
-            missing = wanted[times == 0]
-            if len(missing):
-                low, high = int(missing[0]) << JOURNAL_ROW_BITS, int(missing[-1]) + 1 << JOURNAL_ROW_BITS
-                rows = driver(conn).execute(
-                    "SELECT id, recorded_at FROM journal WHERE id >= ? AND id < ? AND org = ? ORDER BY id",
-                    (low, high, self.org_id),
-                )
-                found = np.array(rows.fetchall(), np.int64).reshape(-1, 2)
-                _fill(times, wanted, found[:, 0] >> JOURNAL_ROW_BITS, found[:, 1])
+            times, faults = read_times(driver(conn), self.org_id, wanted)
+        new = [fault for fault in faults if (COMMIT_TIME, fault[0]) not in self.bad]
+        for row_id, reason in new:
+            self._parts.damaged(COMMIT_TIME, row_id, self.org_id, sane_bounds(()), reason)
+        if new:
+            raise DamagedError("damaged", new[0][1])
         return times[index]
 
     def close(self) -> None:
@@ -407,14 +400,6 @@ def _open_group(blob: bytes | None, count: int | None) -> RowGroup:
         raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
     group.columns()  # damage inside a column shows when it is decoded
     return group
-
-
-def _fill(times: type_i64, wanted: type_i64, seq: type_i64, recorded_at: type_i64) -> None:
-    if not len(seq):
-        return
-    place = np.minimum(seq.searchsorted(wanted), len(seq) - 1)
-    hit = seq[place] == wanted
-    times[hit] = recorded_at[place][hit]
 
 
 def _touching(directory: NDArray[np.void], span: Span) -> NDArray[np.bool_]:

@@ -102,8 +102,9 @@ def _time_text(us: int) -> str:
 
 
 def encode_meter(reading: float, at_us: int, metric_id: int, recorded_at_us: int) -> bytes:
-    """The contract's ``Meter``."""
+    """The contract's ``Meter``; ``recorded_at`` is null for ``NO_TIME``."""
+    recorded_at = "null" if recorded_at_us == NO_TIME else f'"{_time_text(recorded_at_us)}"'
     return (
         f'{{"reading":{number_text(reading)},"reading_at":"{_time_text(at_us)}",'
-        f'"metric_id":{metric_id},"recorded_at":"{_time_text(recorded_at_us)}"}}'
+        f'"metric_id":{metric_id},"recorded_at":{recorded_at}}}'
     ).encode("ascii")

@@ -2,7 +2,8 @@
 
 What this file guarantees: ``head()``, any number of ``rows()`` and ``tail()`` joined are one well-formed
 document, and columns are joined whole, not row by row in Python. Numbers and times are those of
-``model/number`` and ``model/time``: NaN is ``null`` (in CSV nothing), infinities are ``+Inf`` and ``-Inf``.
+``model/number`` and ``model/time``: NaN is ``null`` (in CSV nothing), infinities are ``+Inf`` and ``-Inf``. So is a
+``recorded_at`` that isn't known any more (``NO_TIME``).
 Labels are an object in JSON, missing where there are none, and the same JSON as one field in CSV.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from meterite.model.columns import NO_TIME
 from meterite.model.number import numbers_text
 from meterite.model.time import format_many
 
@@ -46,7 +48,13 @@ class RowEncoder(Protocol):
 
 
 def _times_text(us: NDArray[np.int64]) -> list[str]:
-    """As :func:`format_many`; runs of one time, as commits leave them, are formatted once."""
+    """As :func:`format_many`; runs of one time, as commits leave them, are formatted once. Of ``NO_TIME`` nothing."""
+    unknown = us == NO_TIME
+    if unknown.any():
+        texts = _times_text(np.where(unknown, 0, us))
+        for row in np.flatnonzero(unknown).tolist():
+            texts[row] = ""
+        return texts
     starts = np.flatnonzero(np.diff(us, prepend=us[0] - 1))
     if len(starts) * _RUNS_SHARE > len(us):
         return format_many(us)
@@ -78,11 +86,15 @@ class _JsonObjects:
         labels_json: list[str] | None,
     ) -> bytes:
         numbers, times, recorded = numbers_text(values), format_many(at_us), _times_text(recorded_at_us)
-        opening, at, by = self._between + '{"reading":', ',"reading_at":"', '","recorded_at":"'
+        opening, at, by, end = self._between + '{"reading":', ',"reading_at":"', '","recorded_at":"', '"'
+        if (recorded_at_us == NO_TIME).any():
+            by, end = '","recorded_at":', ""
+            recorded = [f'"{text}"' if text else "null" for text in recorded]
         if labels_json is None:
-            return _lines(opening, numbers, at, times, by, recorded, '"}').encode("ascii")
+            return _lines(opening, numbers, at, times, by, recorded, end + "}").encode("ascii")
         closings = {
-            text: f'","labels":{text}}}' if text not in {"", "{}"} else '"}' for text in set(labels_json)
+            text: f'{end},"labels":{text}}}' if text not in {"", "{}"} else end + "}"
+            for text in set(labels_json)
         }
         ends = [closings[text] for text in labels_json]
         return _lines(opening, numbers, at, times, by, recorded, ends).encode("utf-8")
