@@ -129,6 +129,8 @@ class Recorder:
             if not len(good):
                 return Receipt(0, rejected, self._now(), *((0, 0) if full else ()))
             append = self._append(version, good, metrics, ids, full=full)
+            if full:
+                await self._lanes.read(self._store.prepare, append)
             try:
                 await self._group.add(append)
             except MovedError:

@@ -30,7 +30,8 @@ class Append:
     """One request's readings on their way into a commit.
 
     ``version`` is the catalogue version at which they were resolved. ``at_us`` of a row is ``NO_TIME`` where the
-    commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``. After the commit
+    commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``, what
+    :meth:`Readings.prepare` found for it is ``prepared``. After the commit
     either ``error`` is set (MovedError where the catalogue of its org changed after ``version``), or
     ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't written.
     """
@@ -45,6 +46,7 @@ class Append:
     replaced: int = 0
     unchanged: int = 0
     error: Exception | None = None
+    prepared: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ class Readings(Protocol):
 
         ``recorded_at_us`` is the clock's, but later than that of any commit before.
         """
+        ...
+
+    def prepare(self, append: Append) -> None:
+        """Look up what a ``compare`` needs to know, beside the commits rather than in one, which does it otherwise."""
         ...
 
     def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:

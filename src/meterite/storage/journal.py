@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import numpy as np
 
 from meterite.model.columns import NO_TIME, Batch, Single
-from meterite.model.errors import MovedError, UnavailableError
+from meterite.model.errors import DamagedError, MovedError, UnavailableError
 from meterite.storage.database import WAL_BYTES_MAX, driver_of
 from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from meterite.storage.compare import Comparison
     from meterite.storage.database import Database
     from meterite.storage.interface import Append
     from meterite.storage.watch import Watch
@@ -43,6 +44,7 @@ _CLOCK_SQL: Final = (
 _RECORDED_SQL: Final = (
     "SELECT recorded_at FROM journal WHERE typeof(recorded_at) = 'integer' ORDER BY id DESC LIMIT 1"
 )
+_TRIES: Final = 64
 _INSERT_SQL: Final = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -85,18 +87,20 @@ def now_us() -> int:
 
 
 class Journal:
-    """Appends. ``compare`` fills an append's ``replaced`` and ``unchanged`` within the commit's transaction."""
+    """Appends. ``flush_damage`` puts in quarantine what was found damaged."""
 
     def __init__(
         self,
         database: Database,
-        compare: Callable[[Connection, Append, Batch, int], None],
+        comparison: Comparison,
         watch: Watch,
+        flush_damage: Callable[[], bool],
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._database = database
-        self._compare = compare
+        self._comparison = comparison
         self._watch = watch
+        self._flush_damage = flush_damage
         self._now = clock
         self.rows_committed = 0
         self.readings_committed = 0
@@ -107,19 +111,39 @@ class Journal:
         if self._database.wal_bytes() > WAL_BYTES_MAX:
             raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
         encoded = {id(a): encode_parts(a.batch) for a in appends if _is_finished(a.batch)}
-        try:
-            self._commit(appends, encoded)
-        except BaseException:
-            self._watch.failed()
-            raise
+        waiting = list(appends)
+        for _ in range(_TRIES):
+            self._prepare(waiting)
+            waiting = [a for a in waiting if a.error is None]
+            try:
+                waiting = self._commit(waiting, encoded)
+            except DamagedError:  # a row that limits are judged by; in quarantine it stands in nobody's way
+                self._watch.failed()
+                if not self._flush_damage():
+                    raise
+            except BaseException:
+                self._watch.failed()
+                raise
+            if not waiting:
+                return
+        for append in waiting:
+            append.error = DamagedError("damaged", "Too many stored rows are damaged.")
 
-    def _commit(self, appends: Sequence[Append], encoded: dict[int, list[tuple[Batch, bytes]]]) -> None:
+    def _prepare(self, appends: list[Append]) -> None:
+        """Look up what comparisons need, before the lock is taken; what can't be read is its own request's trouble."""
+        for append in appends:
+            if append.compare and append.prepared is None and not append.abandoned:
+                try:
+                    self._comparison.prepare(append)
+                except DamagedError as exc:
+                    append.error = exc
+
+    def _commit(self, appends: list[Append], encoded: dict[int, list[tuple[Batch, bytes]]]) -> list[Append]:
+        """Answers those that are to be prepared anew; what is wrong with others is in their error."""
         with self._database.writing() as conn:
             raw = driver(conn)
             clock = _read_clock(raw)
             taken = self._still_valid(raw, clock, appends)
-            if not taken:
-                return
             recorded_at = clock.next_recorded_at(self._now())
             by_org: dict[int, list[Append]] = {}
             for append in taken:
@@ -129,15 +153,21 @@ class Journal:
             given_last = recorded_at
             for org_id, group in by_org.items():
                 batch, given = self._joined(conn, group, recorded_at, clock.seq + 1)
+                if batch is None:
+                    continue
                 given_last = max(given_last, given)
                 batches.append((org_id, batch))
                 parts = encoded.get(id(group[0])) if len(group) == 1 else None
                 rows += [(org_id, part, data) for part, data in parts or encode_parts(batch)]
-            self._watch.judge(conn, clock, batches, given_last)
-            self._insert(raw, clock.seq + 1, rows, given_last)
-        self._watch.committed(clock.seq + 1)
+            if rows:
+                self._watch.judge(conn, clock, batches, given_last)
+                self._insert(raw, clock.seq + 1, rows, given_last)
+        if rows:
+            self._watch.committed(clock.seq + 1)
+        again = [a for a in taken if a.compare and a.prepared is None]
         for append in taken:
             append.recorded_at_us = given_last
+        return again
 
     def _still_valid(self, raw: sqlite3.Connection, clock: Clock, appends: Sequence[Append]) -> list[Append]:
         waiting = [a for a in appends if not a.abandoned and len(a.batch)]
@@ -155,8 +185,13 @@ class Journal:
                 taken.append(append)
         return taken
 
-    def _joined(self, conn: Connection, group: list[Append], recorded_at: int, seq: int) -> tuple[Batch, int]:
-        """An org's readings in their order, with their times; and the last time given."""
+    def _joined(
+        self, conn: Connection, group: list[Append], recorded_at: int, seq: int
+    ) -> tuple[Batch | None, int]:
+        """An org's readings in their order, with their times; and the last time given.
+
+        Without those of appends that can't be compared as they were prepared.
+        """
         times = _Times(recorded_at)
         batches: list[Batch] = []
         for one_by_one, some in groupby(group, _is_single):
@@ -165,10 +200,18 @@ class Journal:
                 continue
             for append in some:
                 batch = times.batch(append)
-                if append.compare:
-                    self._compare(conn, append, batch, seq)
-                batches.append(batch)
-        return join(batches), times.last
+                if not append.compare or self._is_compared(conn, append, batch, seq):
+                    batches.append(batch)
+        return join(batches) if batches else None, times.last
+
+    def _is_compared(self, conn: Connection, append: Append, batch: Batch, seq: int) -> bool:
+        try:
+            compared = self._comparison.finish(conn, append, batch, seq)
+        except DamagedError:
+            compared = False
+        if not compared:
+            append.prepared = None
+        return compared
 
     def _insert(
         self, raw: sqlite3.Connection, seq: int, rows: list[tuple[int, Batch, bytes]], recorded_at: int

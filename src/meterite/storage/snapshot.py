@@ -206,7 +206,7 @@ class Snapshot:
         journal = self.journal_rows(span)
         first, last = [journal["at_first"]], [journal["at_last"]]
         count = [journal["count"].astype(np.float64)]
-        for run in self._runs(span):
+        for run in self.runs_of(span):
             directory = self.directory(run)
             chosen = directory[_touching(directory, span)]
             first.append(chosen["at_first"].astype(np.int64))
@@ -224,7 +224,7 @@ class Snapshot:
     def inputs(self, span: Span) -> list[list[Piece]]:
         journal = Columns.concat(list(self.journal_columns(span)))
         pieces = [sorted_piece(sort_unresolved(journal))] if len(journal) else []
-        pieces += [self.pieces(run, span) for run in self._runs(span)]
+        pieces += [self.pieces(run, span) for run in self.runs_of(span)]
         return pieces
 
     def journal_columns(self, span: Span, after_seq: int = 0) -> Iterator[Columns]:
@@ -263,7 +263,7 @@ class Snapshot:
             self.note_journal(int(entry["id"]), [int(entry[n]) for n in _SIDES], "A stored row is missing.")
         raise DamagedError("damaged", "A stored row is missing.")
 
-    def _runs(self, span: Span) -> list[Run]:
+    def runs_of(self, span: Span) -> list[Run]:
         return [
             run
             for run in self.runs

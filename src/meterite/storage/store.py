@@ -6,14 +6,13 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
+from meterite.storage.compare import Comparison
 from meterite.storage.database import WAL_REPORTED_BYTES, Database
 from meterite.storage.event_reader import EventReader
 from meterite.storage.events import SqlEvents
@@ -22,7 +21,6 @@ from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_c
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.labels import LabelIndex
 from meterite.storage.outbox import SqlOutbox
-from meterite.storage.resolve import resolve
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import secret as secret_table
 from meterite.storage.schema import tombstone as tombstone_table
@@ -36,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from meterite.model.columns import Batch, Labels
+    from meterite.model.columns import Labels
     from meterite.model.metric import Metric, MetricState
     from meterite.storage.interface import Append
     from meterite.storage.state import Entry
@@ -66,7 +65,8 @@ class SqliteStore:
         self.events = SqlEvents(self.database, self.event_reader, self._org_id, clock)
         self.outbox = SqlOutbox(self.database, self.event_reader, self.events, self._org_id, clock)
         self.watch = Watch(self.parts, self.events)
-        self.journal = Journal(self.database, self._compare, self.watch, clock)
+        self._comparison = Comparison(self.parts, self.view)
+        self.journal = Journal(self.database, self._comparison, self.watch, self.flush_damage, clock)
         self.catalog = SqlCatalog(self.database, self.states_in, self.events, clock)
         self._state = States()
         self._labels = LabelIndex()
@@ -88,6 +88,9 @@ class SqliteStore:
 
     def commit(self, appends: Sequence[Append]) -> None:
         self.journal.commit(appends)
+
+    def prepare(self, append: Append) -> None:
+        self._comparison.prepare(append)
 
     def view(self, org_id: int) -> Snapshot:
         """A snapshot of now. Close it: rows that it needs are kept until then."""
@@ -155,30 +158,6 @@ class SqliteStore:
                 )
         return after.recorded_at
 
-    def _compare(self, conn: Connection, append: Append, batch: Batch, seq: int) -> None:
-        ids = batch.series[batch.series_index]
-        span = Span(
-            int(batch.series[0]),
-            int(batch.series[-1]),
-            int(batch.at_us.min()),
-            int(batch.at_us.max()),
-            batch.series,
-        )
-        snapshot = Snapshot(self.parts, conn, append.org_id, close=_nothing)
-        before = Columns.concat(list(snapshot.scan(span)))
-        fresh = Columns(ids, batch.at_us, batch.values, np.full(len(batch), seq, np.int64))
-        after = resolve(Columns.concat([before, fresh]), snapshot.policies)
-        existed = _places(after, before)
-        named = np.zeros(len(after), bool)
-        named[_places(after, resolve(fresh, snapshot.policies))] = True
-        old = np.full(len(after), np.nan)
-        old[existed] = before.values
-        was = np.zeros(len(after), bool)
-        was[existed] = True
-        same = (old == after.values) | (np.isnan(old) & np.isnan(after.values))
-        append.replaced = int((named & was & ~same).sum())
-        append.unchanged = int((named & was & same).sum())
-
     def _note_damage(self, kind: str, row_id: int, org_id: int, bounds: Sequence[int], reason: str) -> None:
         self.parts.groups.forget(row_id)
         with self._guard:
@@ -233,16 +212,6 @@ class SqliteStore:
                 f"The write-ahead log holds {wal >> 20} MiB; a reader or a full disk keeps it from shrinking."
             )
         return found
-
-
-def _places(all_: Columns, some: Columns) -> NDArray[np.intp]:
-    """Where the keys of ``some`` stand in ``all_``; both sorted, distinct, the second among the first."""
-    series = np.concatenate([all_.series, some.series])
-    at_us = np.concatenate([all_.at_us, some.at_us])
-    order = np.lexsort((at_us, series))  # stable: of equal keys that of all_ comes first
-    hits = np.flatnonzero(order >= len(all_))
-    places: NDArray[np.intp] = order[hits - 1]
-    return places
 
 
 def _nothing() -> None:
