@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 
 import pytest
 
 GOOD = """
+import os
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
-        print("up", flush=True)
+        os.write(1, b"up\\n")  # at once, since another worker writes there, too
         await receive()
-        print("committed", flush=True)
+        os.write(1, b"committed\\n")
         await send({"type": "lifespan.shutdown.complete"})
 """
 BAD = """
@@ -27,7 +29,9 @@ async def app(scope, receive, send):
 """
 
 
-def start(tmp_path, source: str, workers: int = 1) -> subprocess.Popen[str]:
+@contextmanager
+def start(tmp_path, source: str, workers: int = 1):
+    """The process; it doesn't outlive a test that fails."""
     (tmp_path / "small.py").write_text(textwrap.dedent(source))
     (tmp_path / "main.py").write_text(
         "from meterite.cli import serving\n"
@@ -35,14 +39,18 @@ def start(tmp_path, source: str, workers: int = 1) -> subprocess.Popen[str]:
         "if __name__ == '__main__':\n"
         f"    serving.serve(host='127.0.0.1', port=0, workers={workers}, reload=False)\n"
     )
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "main.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
