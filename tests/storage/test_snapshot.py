@@ -10,9 +10,10 @@ import pytest
 
 from meterite.model.errors import DamagedError
 from meterite.model.metric import MetricSpec
-from meterite.storage import journal_index
+from meterite.storage import journal_index, journal_sort, run_writer
 from meterite.storage.compaction import Compactor
 from meterite.storage.maintenance import verify
+from meterite.storage.snapshot import RowGroups
 from meterite.storage.work import EVERYTHING, Limits
 from storage.place import AT, Clock, push, read, read_around_damage, scan
 from storage.place import EVERYTHING as WHOLE
@@ -118,6 +119,46 @@ def test_a_journal_row_that_compaction_misses_is_damage(store, here, series):
     compactor.close()
     assert len(rows(store, "SELECT 1 FROM quarantine WHERE kind = 'journal'")) == 1
     assert [value for *_, value in read(store, here)] == [1.0, 2.0]
+
+
+@pytest.fixture
+def two_row_groups(store, here, series, monkeypatch):
+    """Of one size; their ids."""
+    monkeypatch.setattr(journal_sort, "ROW_GROUP_READINGS", 8)
+    monkeypatch.setattr(run_writer, "ROW_GROUP_READINGS", 8)
+    push(store, here, *[(series, AT + n, float(n)) for n in range(16)])
+    finish(store)
+    store.parts.groups = RowGroups(0)
+    (first,), (second,) = rows(store, "SELECT id FROM segment ORDER BY id")
+    return first, second
+
+
+@pytest.mark.parametrize("reader", ["a reader", "an erasure of it", "an erasure beside it"])
+def test_a_row_group_in_anothers_place_is_damage(store, here, two_row_groups, reader):
+    """Whole as it is, it isn't what the directory names; whoever meets it first puts it in quarantine."""
+    first, second = two_row_groups
+    change(
+        store, f"UPDATE segment SET data = (SELECT data FROM segment WHERE id = {first}) WHERE id = {second}"
+    )
+    if reader == "a reader":
+        assert len(read_around_damage(store, here)[0]) == 8
+    else:
+        erased = AT + (15 if reader == "an erasure of it" else 0)
+        store.erase(here, store.catalog.metric("here", "m"), erased, erased, ())
+        finish(store)
+    assert rows(store, "SELECT kind, row_id FROM quarantine") == [("segment", second)]
+    found, gaps = read_around_damage(store, here)
+    assert {at for _, at, _ in found} <= set(range(AT, AT + 8))
+    assert len(gaps) == 1
+
+
+def test_a_row_group_that_is_copied_is_checked(store, here, two_row_groups):
+    """An erasure elsewhere in its run copies it as it lies there, but not its damage."""
+    _, second = two_row_groups
+    change(store, f"UPDATE segment SET data = substr(data, 1, length(data) - 1) || x'FF' WHERE id = {second}")
+    store.erase(here, store.catalog.metric("here", "m"), AT, AT, ())
+    finish(store)
+    assert rows(store, "SELECT kind, row_id FROM quarantine") == [("segment", second)]
 
 
 def test_the_index_of_the_journal_forgets_what_was_compacted(store, here, series, monkeypatch):

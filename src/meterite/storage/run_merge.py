@@ -6,17 +6,14 @@ old is still live. A reading's window follows from its time, so that runs of dif
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import update
 
-from meterite.model.errors import DamagedError
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import make_live
 from meterite.storage.merge import merge
-from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.run_writer import RunWriter
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.schema import run as run_table
@@ -199,21 +196,7 @@ def apply_tombstones(
             group = snapshot.row_group(segment_id, directory[number])
             writer.add(mask_erased(group.columns(), tombstones))
         else:
-            blob = _blob(work, snapshot, segment_id, directory[number])
-            writer.copy(blob, directory[number : number + 1])
+            writer.copy(snapshot.blob(segment_id, directory[number]), directory[number : number + 1])
     writer.finish()
     _replace(work, writer, [run.id])
     return True
-
-
-def _blob(work: Work, snapshot: Snapshot, segment_id: int, entry: np.void) -> bytes:
-    """As it lies there; DamagedError where it isn't what the directory says."""
-    try:
-        with work.database.reading() as conn:
-            blob = fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
-    except DamagedError:
-        blob = None
-    if blob is None or len(blob) != entry["bytes"] or zlib.crc32(memoryview(blob)[8:]) != entry["crc"]:
-        snapshot.row_group(segment_id, entry)  # says what is wrong, and puts it in quarantine
-        raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
-    return blob

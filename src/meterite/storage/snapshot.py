@@ -8,6 +8,7 @@ them fails with DamagedError rather than leave a gap. Every row's checksum is ch
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -309,7 +310,7 @@ class Snapshot:
     def _entry_of(self, segment_id: int, bounds: np.void) -> NDArray[np.void]:
         try:
             blob = self._segment(segment_id)
-            return directory_entry(blob or b"", _open_group(blob, None).columns())
+            return directory_entry(blob, _open_group(blob).columns())
         except DamagedError as exc:
             raise self._fault(segment_id, bounds, exc) from exc
 
@@ -356,20 +357,35 @@ class Snapshot:
         return group.columns()
 
     def row_group(self, segment_id: int, entry: np.void) -> RowGroup:
-        """The row group, its checksum checked. DamagedError where it is missing or damaged."""
+        """The one that the directory's entry means, its checksum checked. DamagedError; what is damaged is noted."""
         group = self._parts.groups.get(segment_id)
         if group is not None:
             return group
         try:
-            group = _open_group(self._segment(segment_id), int(entry["count"]))
+            blob = self._segment(segment_id)
+            _check_named(blob, entry)
+            group = _open_group(blob)
         except DamagedError as exc:
             raise self._fault(segment_id, entry, exc) from exc
         self._parts.groups.put(segment_id, group)
         return group
 
-    def _segment(self, segment_id: int) -> bytes | None:
+    def blob(self, segment_id: int, entry: np.void) -> bytes:
+        """The same as it lies there, to be copied."""
+        try:
+            blob = self._segment(segment_id)
+            _check_named(blob, entry)
+            _check_whole(blob)
+        except DamagedError as exc:
+            raise self._fault(segment_id, entry, exc) from exc
+        return blob
+
+    def _segment(self, segment_id: int) -> bytes:
         with self._parts.database.reading() as conn:
-            return fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
+            blob = fetch_blob(driver(conn), "SELECT data FROM segment WHERE id = ?", (segment_id,))
+        if blob is None:
+            raise DamagedError("damaged", "A stored row is missing.")
+        return blob
 
     def recorded_at(self, seq: type_i64) -> type_i64:
         wanted, index = np.unique(seq, return_inverse=True)
@@ -392,12 +408,20 @@ def _outlived() -> DamagedError:
     return DamagedError("snapshot-outlived", "The snapshot was kept open for too long.")
 
 
-def _open_group(blob: bytes | None, count: int | None) -> RowGroup:
-    if blob is None:
-        raise DamagedError("damaged", "A stored row is missing.")
-    group = RowGroup(blob)
-    if count is not None and group.bounds.count != count:
+def _check_named(blob: bytes, entry: np.void) -> None:
+    """A row group may be whole and yet another's: of another place, or of another time."""
+    if len(blob) != entry["bytes"] or int.from_bytes(blob[4:8], "little") != entry["crc"]:
         raise DamagedError("damaged", "A stored row isn't the one that its directory names.")
+
+
+def _check_whole(blob: bytes) -> None:
+    """What :class:`RowGroup` checks before it decodes."""
+    if zlib.crc32(memoryview(blob)[8:]) != int.from_bytes(blob[4:8], "little"):
+        raise DamagedError("damaged", "A stored row fails its checksum.")
+
+
+def _open_group(blob: bytes) -> RowGroup:
+    group = RowGroup(blob)
     group.columns()  # damage inside a column shows when it is decoded
     return group
 
