@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import DamagedError
-from meterite.model.metric import MetricSpec
+from meterite.model.metric import ConflictPolicy, MetricSpec
 from meterite.storage import compaction, journal_sort, run_writer, work
 from meterite.storage.compaction import Compactor
 from meterite.storage.interface import Append
@@ -191,6 +191,24 @@ def test_a_malformed_page_of_the_journal(stored, reader):
     assert stored.found("there") == (READINGS, 0)
     assert stored.rows("SELECT org, kind FROM quarantine") == [(1, "journal")]
     assert stored.rows("SELECT org, sum(count) FROM run GROUP BY org") == [(1, 2), (2, READINGS)]
+
+
+@pytest.mark.parametrize("damage", ["checksum = 1", "data = x'00'", "data = 7"])
+def test_metrics_beside_damage(stored, damage):
+    """They are changed and deleted, and readings are taken, though a process meets the damage by just that."""
+    for code in ("n", "o"):
+        stored.store.catalog.create("here", MetricSpec(code=code, name="a"))
+    stored.store.catalog.set_active("here", "n", active=False)
+    stored.change(f"UPDATE journal SET {damage} WHERE org = 1")
+    assert stored.store.catalog.delete("here", "n")[1] is None
+    stored.live()
+    assert stored.rows("SELECT org FROM quarantine") == [(1,)]
+    stored.change("DELETE FROM quarantine")
+    changes = {"on_conflict": ConflictPolicy.SUM}
+    assert stored.store.catalog.update("here", "o", changes).spec.on_conflict == "sum"
+    stored.change("DELETE FROM quarantine")
+    stored.push("here", YEAR_2030 + DAY, np.ones(2))
+    assert stored.found("here") == (2, 1)
 
 
 def test_a_malformed_page_of_a_segment(stored):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import numpy as np
 from sqlalchemy import insert, select, update
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from meterite.storage.database import Database
     from meterite.storage.events import SqlEvents
 
+T = TypeVar("T")
 SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
 _SERIES_CHUNK: Final = 500
 
@@ -66,19 +67,28 @@ def _metric_of(org: str, row: Row[Any]) -> Metric:
     return Metric(id=row.id, org=org, spec=MetricSpec(**values), active=bool(row.active))
 
 
+class AroundDamage(Protocol):
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
 class SqlCatalog:
-    """``states`` answers current and last of metrics within a transaction (on_conflict is fixed by a reading)."""
+    """``states`` answers current and last of metrics within a transaction (on_conflict is fixed by a reading).
+
+    ``around_damage`` does a thing again after a damaged row in its way was put in quarantine.
+    """
 
     def __init__(
         self,
         database: Database,
         states: Callable[[Connection, int, list[int]], list[MetricState | None]],
+        around_damage: AroundDamage,
         events: SqlEvents,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
         self._events = events
         self._states = states
+        self._around_damage = around_damage
         self._now = clock
         self._org_ids: dict[str, int] = {}
 
@@ -165,6 +175,9 @@ class SqlCatalog:
             self._states(conn, org_id, [])
 
     def update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric:
+        return self._around_damage(lambda: self._update(org, code, changes))
+
+    def _update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric:
         org_id = self.org_id(org)
         if "on_conflict" in changes:
             self._fold_ahead(org_id)
@@ -195,6 +208,9 @@ class SqlCatalog:
 
     def delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]:
         """The metric and its last state. Its readings are hidden at once by a tombstone over all of it."""
+        return self._around_damage(lambda: self._delete(org, code))
+
+    def _delete(self, org: str, code: str) -> tuple[Metric, MetricState | None]:
         org_id = self.org_id(org)
         self._fold_ahead(org_id)
         with self._database.writing() as conn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from meterite.storage.state import Entry
 
 
+T = TypeVar("T")
+DAMAGED_TRIES: Final = 64
+
+
 class SqliteStore:
     """Readings and metrics of all orgs in one file. Every method blocks; any thread may call it."""
 
@@ -67,7 +71,7 @@ class SqliteStore:
         self.watch = Watch(self.parts, self.events)
         self._comparison = Comparison(self.parts, self.view)
         self.journal = Journal(self.database, self._comparison, self.watch, self.flush_damage, clock)
-        self.catalog = SqlCatalog(self.database, self.states_in, self.events, clock)
+        self.catalog = SqlCatalog(self.database, self.states_in, self._around_damage, self.events, clock)
         self._state = States()
         self._labels = LabelIndex()
         self._damage: list[dict[str, object]] = []
@@ -116,11 +120,17 @@ class SqliteStore:
         return Span(int(series[0]), int(series[-1]), at_first, at_last, series)
 
     def states(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[MetricState]:
-        wanted = metric_ids.tolist()
-        for _ in range(64):  # each turn puts one more damaged row in quarantine
+        def now() -> list[MetricState]:
+            with self.database.reading() as conn:
+                return [state_of(entry) for entry in self._entries(conn, org_id, metric_ids.tolist())]
+
+        return self._around_damage(now)
+
+    def _around_damage(self, work: Callable[[], T]) -> T:
+        """Each turn that meets a damaged row puts it in quarantine, and the next goes around it."""
+        for _ in range(DAMAGED_TRIES):
             try:
-                with self.database.reading() as conn:
-                    return [state_of(entry) for entry in self._entries(conn, org_id, wanted)]
+                return work()
             except DamagedError:
                 self.flush_damage()
         raise DamagedError("damaged", "Too many stored rows are damaged.")
