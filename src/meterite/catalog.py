@@ -17,7 +17,7 @@ from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.metric import MetricState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from meterite.lanes import Lanes
     from meterite.model.columns import Decoded, Labels, SeriesKey
@@ -36,6 +36,8 @@ class MetricView:
 
     metric: Metric
     state: MetricState
+    gaps: Sequence[str] = ()
+    """Sentences about damage that the state may suffer from, where the call tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +93,26 @@ class Catalog:
         self._lanes = lanes
         self.kept = Kept()
 
-    async def page(self, org: str, limit: int) -> list[MetricView]:
+    async def page(self, org: str, limit: int) -> tuple[list[MetricView], list[str]]:
+        """The first of the org's metrics, and sentences about damage that their states may suffer from."""
         return await self._lanes.read(self._page, org, limit)
 
-    def _page(self, org: str, limit: int) -> list[MetricView]:
+    def _page(self, org: str, limit: int) -> tuple[list[MetricView], list[str]]:
         metrics = self._store.catalog.page(org, limit)
         states = self._states(org, metrics)
-        return [MetricView(m, s) for m, s in zip(metrics, states, strict=True)]
+        return [MetricView(m, s) for m, s in zip(metrics, states, strict=True)], self._gaps(org, metrics)
 
     def _states(self, org: str, metrics: list[Metric]) -> list[MetricState]:
         ids = np.array([m.id for m in metrics], np.int64)
         return self._store.states(self._store.catalog.org_id(org), ids)
+
+    def _gaps(self, org: str, metrics: list[Metric]) -> list[str]:
+        ids = np.array([m.id for m in metrics], np.int64)
+        return self._store.gaps(self._store.catalog.org_id(org), ids)
+
+    def _with_gaps(self, metric: Metric) -> MetricView:
+        (state,) = self._states(metric.org, [metric])
+        return MetricView(metric, state, self._gaps(metric.org, [metric]))
 
     async def view(self, org: str, code: str) -> MetricView:
         return await self._lanes.read(self.view_now, org, code)
@@ -121,22 +132,20 @@ class Catalog:
         return await self._lanes.write(self._update, org, code, changes)
 
     def _update(self, org: str, code: str, changes: Mapping[str, object]) -> MetricView:
-        metric = self._store.catalog.update(org, code, changes)
-        return MetricView(metric, self._states(org, [metric])[0])
+        return self._with_gaps(self._store.catalog.update(org, code, changes))
 
     async def set_active(self, org: str, code: str, active: bool) -> MetricView:
         return await self._lanes.write(self._set_active, org, code, active)
 
     def _set_active(self, org: str, code: str, active: bool) -> MetricView:
-        metric = self._store.catalog.set_active(org, code, active=active)
-        return MetricView(metric, self._states(org, [metric])[0])
+        return self._with_gaps(self._store.catalog.set_active(org, code, active=active))
 
     async def delete(self, org: str, code: str) -> MetricView:
         return await self._lanes.write(self._delete, org, code)
 
     def _delete(self, org: str, code: str) -> MetricView:
         metric, state = self._store.catalog.delete(org, code)
-        return MetricView(metric, state or MetricState())
+        return MetricView(metric, state or MetricState(), self._gaps(org, [metric]))
 
     async def refresh(self) -> None:
         """Forget what changed since we last looked."""

@@ -43,3 +43,34 @@ def test_times_of_recording_that_are_lost(client, metric, change, tmp_path):
     assert "recorded_at" in answer.headers["Meterite-Warning"]
     answer = client.get("/metric/M1/summary")
     assert "Meterite-Warning" not in answer.headers
+
+
+CALLS = [
+    ("GET", "/metric/"),
+    ("GET", "/metric/M1"),
+    ("PUT", "/metric/M1"),
+    ("POST", "/metric/M1/deactivate"),
+    ("POST", "/metric/M1/activate"),
+    ("DELETE", "/metric/M1"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_a_current_reading_that_is_lost(client, metric, change, method, path):
+    """Each answer that shows an older one as the current says so; those of other metrics don't."""
+    client.post("/metric/", json={"code": "M2", "name": "Meter 2"})
+    client.post("/metric/M2", json={"reading": 1, "reading_at": PAST})
+    change("UPDATE journal SET checksum = 1 WHERE id = (SELECT id FROM journal ORDER BY id LIMIT 1 OFFSET 1)")
+    if path.endswith("/activate") or method == "DELETE":
+        client.post("/metric/M1/deactivate")
+        client.post("/metric/M2/deactivate")
+    for code in ("M1", "M2"):
+        body = {"code": code, "name": "Another"} if method == "PUT" else None
+        answer = client(method, path.replace("M1", code), json=body)
+        assert answer.status_code == 200
+        found = answer.json()[0] if path == "/metric/" else answer.json()
+        assert found["current_reading"] == 1
+        if code == "M1" or path == "/metric/":
+            assert "2026-01-02" in answer.headers["Meterite-Warning"]
+        else:
+            assert "Meterite-Warning" not in answer.headers

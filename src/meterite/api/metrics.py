@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -25,6 +25,9 @@ from meterite.api.stream import add_warnings
 from meterite.model.errors import InvalidInputError
 from meterite.wire.push import decode_push, encode_meter
 
+if TYPE_CHECKING:
+    from meterite.catalog import MetricView
+
 METRICS_MAX: Final = 10_000
 METERS_MAX: Final = 1000
 
@@ -33,11 +36,19 @@ _METRIC_BODY: Final = body(reference(MetricBase), example={"code": "M1", "name":
 _METER_BODY: Final = body(reference(MeterBase), example={"reading": 42.5})
 
 
+def _with_gaps(view: MetricView) -> Response:
+    response = json_response(metric_json(view))
+    add_warnings(response, view.gaps)
+    return response
+
+
 @router.get("/metric/", response_model=list[Metric], responses=problems())
 async def list_metrics(called: Called, limit: Annotated[int, Query(ge=1, le=METRICS_MAX)] = 100) -> Response:
     """The org's metrics in the order of their ids, without their readings."""
-    views = await called.service.catalog.page(called.org, limit)
-    return json_response(msgspec.json.encode([metric_document(view) for view in views]))
+    views, gaps = await called.service.catalog.page(called.org, limit)
+    response = json_response(msgspec.json.encode([metric_document(view) for view in views]))
+    add_warnings(response, gaps)
+    return response
 
 
 @router.post(
@@ -79,25 +90,25 @@ async def update_metric(called: Called, code: Code, request: Request) -> Respons
             place=("body", "code"),
         )
     view = await called.service.catalog.update(called.org, code, changes_of(metric))
-    return json_response(metric_json(view))
+    return _with_gaps(view)
 
 
 @router.delete("/metric/{code}", response_model=Metric, responses=problems(403, 404, 409))
 async def delete_metric(called: Called, code: Code) -> Response:
     """Delete a metric that is not active, and its readings with it."""
-    return json_response(metric_json(await called.service.catalog.delete(called.org, code)))
+    return _with_gaps(await called.service.catalog.delete(called.org, code))
 
 
 @router.post("/metric/{code}/activate", response_model=Metric, responses=problems(403, 404, 409))
 async def activate_metric(called: Called, code: Code) -> Response:
     """Let a metric take readings again."""
-    return json_response(metric_json(await called.service.catalog.set_active(called.org, code, active=True)))
+    return _with_gaps(await called.service.catalog.set_active(called.org, code, active=True))
 
 
 @router.post("/metric/{code}/deactivate", response_model=Metric, responses=problems(403, 404, 409))
 async def deactivate_metric(called: Called, code: Code) -> Response:
     """Let a metric take no readings; only then can it be deleted."""
-    return json_response(metric_json(await called.service.catalog.set_active(called.org, code, active=False)))
+    return _with_gaps(await called.service.catalog.set_active(called.org, code, active=False))
 
 
 @router.post(

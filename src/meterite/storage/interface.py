@@ -116,6 +116,13 @@ class Readings(Protocol):
         """Current and last of each metric, as of now; both are None where the org has no such metric."""
         ...
 
+    def gaps(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[str]:
+        """A sentence for each damaged row that may have held readings of these metrics.
+
+        Asked after ``states`` it tells of all that those may lack.
+        """
+        ...
+
 
 class Catalog(Protocol):
     """Metrics and series of all orgs."""

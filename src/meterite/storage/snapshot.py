@@ -19,12 +19,12 @@ from sqlalchemy import select
 
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
-from meterite.model.time import format_rfc3339
 from meterite.storage.commit_times import COMMIT_TIME, read_times
 from meterite.storage.journal import driver, read_clock
 from meterite.storage.journalrow import decode_journal
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.policy_index import PolicyIndex
+from meterite.storage.quarantine import HOLD_READINGS, gap_of, read_quarantine
 from meterite.storage.row_fetch import (
     JOURNAL_NAMES,
     checked_data,
@@ -35,7 +35,6 @@ from meterite.storage.row_fetch import (
 from meterite.storage.rowgroup import DIRECTORY, RowGroup, decode_directory, directory_entry
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
 from meterite.storage.schema import org as org_table
-from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import run as run_table
 from meterite.storage.tombstone_index import TombstoneIndex
 
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from meterite.model.columns import type_i64
     from meterite.storage.database import Database
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from meterite.storage.journal_index import JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
-_HOLD_READINGS: Final = frozenset({"journal", "segment"})
 _FETCH_ROWS: Final = 200
 _ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
 _SIDES: Final = ("series_first", "series_last", "at_first", "at_last")
@@ -160,9 +158,8 @@ class Snapshot:
         self.runs = read_runs(conn, org_id)
         self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
         self.policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
-        query = select(quarantine_table).where(quarantine_table.c.org == org_id)
-        quarantined = conn.execute(query).all()
-        self.quarantined: list[Row[Any]] = [row for row in quarantined if row.kind in _HOLD_READINGS]
+        quarantined = read_quarantine(conn, org_id)
+        self.quarantined = [row for row in quarantined if row.kind in HOLD_READINGS]
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in quarantined}
         bad = [row_id for kind, row_id in self.bad if kind == "journal"]
         if bad:
@@ -170,8 +167,7 @@ class Snapshot:
 
     def gaps(self, span: Span) -> list[str]:
         return [
-            f"A damaged {row.kind} row is left out: readings from {format_rfc3339(_clip(row.at_first))} "
-            f"to {format_rfc3339(_clip(row.at_last))} may be missing."
+            gap_of(row)
             for row in self.quarantined
             if row.series_first <= span.series_last
             and row.series_last >= span.series_first
@@ -459,9 +455,3 @@ def _within(columns: Columns, span: Span) -> Columns:
         place = np.minimum(span.series.searchsorted(columns.series), len(span.series) - 1)
         mask &= span.series[place] == columns.series
     return columns if mask.all() else columns.take(mask)
-
-
-def _clip(at_us: int) -> int:
-    from meterite.model.time import AT_FIRST_US, AT_LAST_US
-
-    return max(AT_FIRST_US, min(AT_LAST_US, at_us))

@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from meterite.model.errors import DamagedError
+from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
 from meterite.storage.compare import Comparison
@@ -21,6 +22,7 @@ from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_c
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.labels import LabelIndex
 from meterite.storage.outbox import SqlOutbox
+from meterite.storage.quarantine import HOLD_READINGS, gap_of, read_quarantine
 from meterite.storage.schema import quarantine as quarantine_table
 from meterite.storage.schema import secret as secret_table
 from meterite.storage.schema import tombstone as tombstone_table
@@ -125,6 +127,18 @@ class SqliteStore:
                 return [state_of(entry) for entry in self._entries(conn, org_id, metric_ids.tolist())]
 
         return self._around_damage(now)
+
+    def gaps(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[str]:
+        with self.database.reading() as conn:
+            rows = read_quarantine(conn, org_id)
+        first = metric_ids << SERIES_ORDINAL_BITS
+        last = first | (1 << SERIES_ORDINAL_BITS) - 1
+        return [
+            gap_of(row)
+            for row in rows
+            if row.kind in HOLD_READINGS
+            and bool(((row.series_first <= last) & (row.series_last >= first)).any())
+        ]
 
     def _around_damage(self, work: Callable[[], T]) -> T:
         """Each turn that meets a damaged row puts it in quarantine, and the next goes around it."""

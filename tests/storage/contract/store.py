@@ -146,7 +146,13 @@ class StoreTests(CatalogTests, CommitTests, ReadingTests, ABC):
         assert gaps
         assert all(gap.endswith(".") for gap in gaps)
         assert pair.store.problems()
-        pair.store.states(here, np.array([known.metric.id for known in pair.known.values()]))
+        ids = {name: [] for name in pair.org_ids}
+        for (name, _), known in pair.known.items():
+            ids[name].append(known.metric.id)
+        pair.store.states(here, np.array(ids["here"]))
+        assert pair.store.gaps(here, np.array(ids["here"]))
+        assert pair.store.gaps(here, np.array([1 << 30])) == []
+        assert pair.store.gaps(there, np.array(ids["there"])) == []
         assert (read(pair.store, there), read_around_damage(pair.store, there)[1]) == (all_there, [])
         with closing(pair.store.view(here)) as view:
             far = YEAR_2030 + 500 * DAY
