@@ -35,6 +35,9 @@ class SlowView:
     def gaps(self, span):
         return []
 
+    def doubts(self):
+        return []
+
     def cuts(self, span, target):
         if self.slow == "cuts":
             self._wait()
