@@ -17,6 +17,7 @@ from benchmarks.measure import Row, markdown
 NAMES = (
     "single_push",
     "append",
+    "limits",
     "tiny_orgs",
     "compaction",
     "post_readings",

@@ -51,7 +51,7 @@ async def _recorder(filled: Filled, metrics: int, batches: list[Batch], turns: i
     catalog = Catalog(filled.store, lanes)
     group = GroupCommit(filled.store.commit, 64 << 20)
     recorder = Recorder(filled.store, catalog, group, lanes, filled.store.clock)
-    decoded = [Decoded(_keys(metrics), b.series_index, b.at_us, b.values) for b in batches]
+    decoded = [Decoded(keys_of(metrics), b.series_index, b.at_us, b.values) for b in batches]
     await recorder.record(ORG, decoded[0])
     times = []
     for _ in range(turns):
@@ -66,7 +66,7 @@ async def _recorder(filled: Filled, metrics: int, batches: list[Batch], turns: i
     return float(np.median(times))
 
 
-def _keys(metrics: int) -> list[SeriesKey]:
+def keys_of(metrics: int) -> list[SeriesKey]:
     each = SERIES // metrics
     if each == 1:
         return [SeriesKey(f"M{n}") for n in range(metrics)]

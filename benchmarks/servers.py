@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.measure import cpu_s
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 TOKEN: Final = "benchmark-token"
 ORG: Final = "org_01"
@@ -53,7 +53,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def meterite(directory: Path) -> Iterator[Server]:
+def meterite(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """The service as `meterite serve` starts it, on ``directory/meterite.db``."""
     command = [
         sys.executable,
@@ -63,7 +63,7 @@ def meterite(directory: Path) -> Iterator[Server]:
         "--host",
         "127.0.0.1",
     ]
-    with _running(command, directory, "/health") as server:
+    with _running(command, directory, "/health", settings or {}) as server:
         yield server
 
 
@@ -83,12 +83,12 @@ def uvicorn(app: str, directory: Path) -> Iterator[Server]:
         "httptools",
     ]
     command += ["--no-access-log", "--no-server-header", "--lifespan", "on", "--log-level", "warning"]
-    with _running(command, directory, "/health") as server:
+    with _running(command, directory, "/health", {}) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _running(command: list[str], directory: Path, path: str) -> Iterator[Server]:
+def _running(command: list[str], directory: Path, path: str, settings: Mapping[str, str]) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     environ = {name: value for name, value in os.environ.items() if name.lower() != "api_tokens"}
@@ -96,6 +96,7 @@ def _running(command: list[str], directory: Path, path: str) -> Iterator[Server]
         "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         "database_url": f"sqlite:///{directory / 'meterite.db'}",
         "api_tokens": json.dumps({TOKEN: ORG}),
+        **settings,
     }
     began = time.monotonic()
     log = directory / "server.log"
