@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
 _SERIES_CHUNK: Final = 500
+_NEW_SERIES: Final = 2000
+"""As many are made in one transaction."""
 
 
 def not_found(code: str) -> NotFoundError:
@@ -266,8 +268,8 @@ class SqlCatalog:
         with self._database.reading() as conn:
             known = self._known_series(conn, metric.id, wanted)
         missing = [text for text in wanted if text not in known]
-        if missing:
-            known.update(self._make_series(org_id, metric, missing))
+        for start in range(0, len(missing), _NEW_SERIES):
+            known.update(self._make_series(org_id, metric, missing[start : start + _NEW_SERIES]))
         return [known[text] if text else metric.series_first for text in texts]
 
     def _known_series(self, conn: Connection, metric_id: int, texts: list[str]) -> dict[str, int]:
