@@ -110,7 +110,7 @@ class Journal:
         """All of the appends, or for each the error that keeps it out."""
         if self._database.wal_bytes() > WAL_BYTES_MAX:
             raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
-        encoded = {id(a): encode_parts(a.batch) for a in appends if _is_finished(a.batch)}
+        encoded = _encode_ahead(appends)
         waiting = list(appends)
         for _ in range(_TRIES):
             self._prepare(waiting)
@@ -138,7 +138,7 @@ class Journal:
                 except DamagedError as exc:
                     append.error = exc
 
-    def _commit(self, appends: list[Append], encoded: dict[int, list[tuple[Batch, bytes]]]) -> list[Append]:
+    def _commit(self, appends: list[Append], encoded: dict[tuple[int, ...], _Encoded]) -> list[Append]:
         """Answers those that are to be prepared anew; what is wrong with others is in their error."""
         with self._database.writing() as conn:
             raw = driver(conn)
@@ -152,13 +152,14 @@ class Journal:
             batches: list[tuple[int, Batch]] = []
             given_last = recorded_at
             for org_id, group in by_org.items():
-                batch, given = self._joined(conn, group, recorded_at, clock.seq + 1)
-                if batch is None:
+                timed, given = self._timed(conn, group, recorded_at, clock.seq + 1)
+                if not timed:
                     continue
                 given_last = max(given_last, given)
+                ahead = encoded.get(tuple(map(id, group))) if encoded and len(timed) == len(group) else None
+                batch, parts = ahead or _encode(timed)
                 batches.append((org_id, batch))
-                parts = encoded.get(id(group[0])) if len(group) == 1 else None
-                rows += [(org_id, part, data) for part, data in parts or encode_parts(batch)]
+                rows += [(org_id, part, data) for part, data in parts]
             if rows:
                 self._watch.judge(conn, clock, batches, given_last)
                 self._insert(raw, clock.seq + 1, rows, given_last)
@@ -185,9 +186,9 @@ class Journal:
                 taken.append(append)
         return taken
 
-    def _joined(
+    def _timed(
         self, conn: Connection, group: list[Append], recorded_at: int, seq: int
-    ) -> tuple[Batch | None, int]:
+    ) -> tuple[list[Batch], int]:
         """An org's readings in their order, with their times; and the last time given.
 
         Without those of appends that can't be compared as they were prepared.
@@ -202,7 +203,7 @@ class Journal:
                 batch = times.batch(append)
                 if not append.compare or self._is_compared(conn, append, batch, seq):
                     batches.append(batch)
-        return join(batches) if batches else None, times.last
+        return batches, times.last
 
     def _is_compared(self, conn: Connection, append: Append, batch: Batch, seq: int) -> bool:
         try:
@@ -279,6 +280,28 @@ class _Times:
         return batch
 
 
+_Encoded = tuple[Batch, list[tuple[Batch, bytes]]]
+"""An org's readings of a commit, and its rows."""
+
+
+def _encode_ahead(appends: Sequence[Append]) -> dict[tuple[int, ...], _Encoded]:
+    """Of orgs all of whose appends have their times already, before the lock is taken; by the appends' identities."""
+    by_org: dict[int, list[Append]] = {}
+    for append in appends:
+        by_org.setdefault(append.org_id, []).append(append)
+    encoded = {}
+    for group in by_org.values():
+        batches = [a.batch for a in group if len(a.batch) and _is_finished(a.batch)]
+        if len(batches) == len(group):
+            encoded[tuple(map(id, group))] = _encode(batches)
+    return encoded
+
+
+def _encode(batches: list[Batch]) -> _Encoded:
+    batch = join(batches)
+    return batch, encode_parts(batch)
+
+
 def _is_single(append: Append) -> bool:
     return isinstance(append.batch, Single)
 
@@ -312,11 +335,11 @@ def join(batches: list[Batch]) -> Batch:
     """One batch of several, in their order."""
     if len(batches) == 1:
         return batches[0]
-    ids = np.concatenate([b.series[b.series_index] for b in batches])
-    series, index = np.unique(ids, return_inverse=True)
+    series = np.unique(np.concatenate([b.series for b in batches]))
+    index = [series.searchsorted(b.series).astype(np.uint32)[b.series_index] for b in batches]
     return Batch(
         series,
-        index.astype(np.uint32),
+        np.concatenate(index),
         np.concatenate([b.at_us for b in batches]),
         np.concatenate([b.values for b in batches]),
     )
@@ -327,9 +350,12 @@ def encode_parts(batch: Batch) -> list[tuple[Batch, bytes]]:
     if len(batch) <= ROW_GROUP_READINGS:
         return [(batch, encode_journal(batch))]
     parts = []
+    place = np.zeros(len(batch.series), np.uint32)
     for start in range(0, len(batch), ROW_GROUP_READINGS):
         rows = slice(start, start + ROW_GROUP_READINGS)
-        used, index = np.unique(batch.series_index[rows], return_inverse=True)
-        part = Batch(batch.series[used], index.astype(np.uint32), batch.at_us[rows], batch.values[rows])
+        index = batch.series_index[rows]
+        used = np.flatnonzero(np.bincount(index, minlength=len(place)))
+        place[used] = np.arange(len(used), dtype=np.uint32)
+        part = Batch(batch.series[used], place[index], batch.at_us[rows], batch.values[rows])
         parts.append((part, encode_journal(part)))
     return parts
