@@ -54,3 +54,35 @@ def test_a_metric_has_its_state_at_every_moment(monkeypatch):
         assert found == [MetricState(Point(2, 1.0), Point(1, 1.0))] * 3
         assert others[0].result() == [MetricState(Point(3, 1.0), Point(2, 1.0))] * 3
         store.close()
+
+
+def test_nobody_waits_for_a_fold_with_the_writers_lock_in_hand():
+    """Of another org there is nothing to wait for, and of the same the metric at hand is folded alone."""
+    with sqlite_place() as place, ThreadPoolExecutor(1) as pool:
+        store = place.store(Clock())
+        store.open()
+        orgs = [store.catalog.org_id(org) for org in ("here", "there")]
+        for org in ("here", "there"):
+            for code in "ab":
+                metric = store.catalog.create(org, MetricSpec(code=code, name=""))
+                push(store, store.catalog.org_id(org), (metric.series_first, 1, 1.0))
+                push(store, store.catalog.org_id(org), (metric.series_first, 2, 2.0))
+            store.catalog.set_active(org, "a", active=False)
+        taken, go_on = threading.Event(), threading.Event()
+        store.catalog._fold_ahead = lambda org_id: None
+
+        def folding():
+            with store._state._guards[orgs[0]]:
+                taken.set()
+                assert go_on.wait(60)
+
+        held = pool.submit(folding)
+        assert taken.wait(60)
+        for org in ("here", "there"):
+            _, state = store.catalog.delete(org, "a")
+            assert state == MetricState(Point(2, 2.0), Point(1, 1.0))
+        go_on.set()
+        held.result()
+        ids = np.array([metric.id for metric in store.catalog.page("here", 10)])
+        assert store.states(orgs[0], ids) == [MetricState(Point(2, 2.0), Point(1, 1.0))]
+        store.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -246,21 +247,41 @@ class _Kept:
     entries: dict[int, Entry] = field(default_factory=dict)
 
 
+def _entries_alone(conn: Connection, snapshot: Snapshot, metric_ids: Sequence[int]) -> dict[int, Entry]:
+    """Of these metrics; what is found of others is worth nothing."""
+    entries: dict[int, Entry] = {}
+    for block in {metric_id >> BLOCK_BITS for metric_id in metric_ids}:
+        entries.update(read_block(conn, snapshot, block))
+    fold(entries, snapshot.compacted_seq, snapshot)
+    return entries
+
+
 class States:
     """What a worker keeps of all orgs' states; brought up to date by each reader's snapshot.
 
-    No entry leaves but under the guard: while a thread folds, metrics have none for moments.
+    No entry leaves but under the org's guard: while a thread folds, metrics have none for moments.
     """
 
     def __init__(self) -> None:
         self._orgs: dict[int, _Kept] = {}
-        self._guard = threading.RLock()
+        self._guards: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
 
-    def entries(self, conn: Connection, snapshot: Snapshot, metric_ids: Sequence[int]) -> list[Entry | None]:
-        """Of each metric, as of the snapshot or newer; None for one that never had a reading."""
-        with self._guard:
+    def entries(
+        self, conn: Connection, snapshot: Snapshot, metric_ids: Sequence[int], *, wait: bool = True
+    ) -> list[Entry | None]:
+        """Of each metric, as of the snapshot or newer; None for one that never had a reading.
+
+        Who holds the writer's lock doesn't ``wait`` for a thread that folds, but folds these metrics by itself.
+        """
+        guard = self._guards[snapshot.org_id]
+        if not guard.acquire(blocking=wait):
+            found = _entries_alone(conn, snapshot, metric_ids)
+            return [found.get(metric_id) for metric_id in metric_ids]
+        try:
             kept = self._up_to_date(conn, snapshot)
             return [kept.entries.get(metric_id) for metric_id in metric_ids]
+        finally:
+            guard.release()
 
     def _up_to_date(self, conn: Connection, snapshot: Snapshot) -> _Kept:
         kept = self._orgs.get(snapshot.org_id)

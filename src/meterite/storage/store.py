@@ -154,8 +154,12 @@ class SqliteStore:
         return self._state.entries(conn, snapshot, metric_ids)
 
     def states_in(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[MetricState | None]:
-        """Current and last as of the connection's transaction; None for a metric that never had a reading."""
-        entries = self._entries(conn, org_id, metric_ids)
+        """Current and last as of the connection's transaction; None for a metric that never had a reading.
+
+        Of no metrics: all are brought up to date, so that asking within the writer's lock takes no time.
+        """
+        snapshot = Snapshot(self.parts, conn, org_id, close=_nothing)
+        entries = self._state.entries(conn, snapshot, metric_ids, wait=not metric_ids)
         return [None if entry is None else state_of(entry) for entry in entries]
 
     def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:
