@@ -27,7 +27,6 @@ from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
 from meterite.storage.resolve import resolve
 from meterite.storage.row_fetch import checked_data, fetch_blob, sane_bounds
-from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
 from meterite.storage.schema import JOURNAL_ROW_BITS
 from meterite.storage.schema import commit_time as commit_time_table
@@ -36,7 +35,7 @@ from meterite.storage.schema import org as org_table
 from meterite.storage.schema import run as run_table
 from meterite.storage.schema import state as state_table
 from meterite.storage.schema import watermark as watermark_table
-from meterite.storage.snapshot import compacted_seq
+from meterite.storage.snapshot import compacted_seq, pieces_of
 from meterite.storage.state import BLOCK_BITS, encode_block, everything, fold_fresh, read_block
 from meterite.storage.tombstones import mask_erased
 from meterite.storage.watermarks import encode_watermarks, read_marks
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
     from meterite.storage.work import Work
 
 COMMIT_TIMES_BLOCK: Final = 65_536
-_FETCH_READINGS: Final = 4 * ROW_GROUP_READINGS
-_FETCH_ROWS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ def _take_prefix(work: Work, conn: Connection, org_id: int) -> _Prefix:
 def _read_rows(work: Work, prefix: _Prefix, sorter: JournalSorter) -> Iterator[tuple[int, int]]:
     """Fill the sorter; answers seq and time of each row."""
     snapshot = prefix.snapshot
-    for rows in _fetches(prefix.rows):
+    for rows in pieces_of(prefix.rows):
         work.check()
         for row in snapshot.fetch_journal(rows):
             try:
@@ -129,16 +126,6 @@ def _read_rows(work: Work, prefix: _Prefix, sorter: JournalSorter) -> Iterator[t
                 snapshot.note_journal(row[0], row[2:6], exc.message)
                 raise
             yield row[0] >> JOURNAL_ROW_BITS, row[7]
-
-
-def _fetches(rows: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
-    """In pieces that are fetched at once."""
-    start = 0
-    while start < len(rows):
-        piece = rows[start : start + _FETCH_ROWS]
-        piece = piece[: max(1, int(piece["count"].cumsum().searchsorted(_FETCH_READINGS, "right")))]
-        yield piece
-        start += len(piece)
 
 
 def _write_runs(

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from meterite.storage.journal_index import JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
-_FETCH_ROWS: Final = 200
+_FETCH_ROWS: Final = 500
+_FETCH_READINGS: Final = 1 << 18
 _ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
 _SIDES: Final = ("series_first", "series_last", "at_first", "at_last")
 _RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
@@ -226,9 +227,8 @@ class Snapshot:
 
     def journal_columns(self, span: Span, after_seq: int = 0) -> Iterator[Columns]:
         """The journal's rows that touch the span, decoded, in the order of their commits."""
-        wanted = self.journal_rows(span, after_seq)
-        for start in range(0, len(wanted), _FETCH_ROWS):
-            for row in self.fetch_journal(wanted[start : start + _FETCH_ROWS]):
+        for wanted in pieces_of(self.journal_rows(span, after_seq)):
+            for row in self.fetch_journal(wanted):
                 try:
                     columns = decode_journal(checked_data(row), row[0] >> JOURNAL_ROW_BITS)
                 except DamagedError as exc:
@@ -398,6 +398,16 @@ class Snapshot:
         if self._close is not None:
             self._close()
             self._close = None
+
+
+def pieces_of(rows: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
+    """Rows of the journal in pieces to be fetched at once, of some MB at most."""
+    start = 0
+    while start < len(rows):
+        piece = rows[start : start + _FETCH_ROWS]
+        piece = piece[: max(1, int(piece["count"].cumsum().searchsorted(_FETCH_READINGS, "right")))]
+        yield piece
+        start += len(piece)
 
 
 def _outlived() -> DamagedError:
