@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from meterite.model.columns import Batch
 from meterite.model.errors import DamagedError
-from meterite.storage.journalrow import decode_journal, encode_journal, journal_checksum
+from meterite.storage.journalrow import (
+    columns_hold,
+    decode_journal,
+    encode_journal,
+    extent_of,
+    journal_checksum,
+)
 
 int64s = st.integers(-(2**63), 2**63 - 1)
 near = st.integers(1_767_225_600_000_000, 1_767_225_600_000_000 + 2**32)
@@ -93,9 +99,32 @@ def test_the_checksum_covers_the_other_columns():
     """A row that was moved to another org, or whose bounds were changed, isn't taken for good."""
     columns = [65_536, 1, 3, 9, 0, 11, 12, 1_767_225_600_000_000]
     checksum = journal_checksum(*columns, b"data")
+    assert columns_hold(columns, checksum)
     for i in range(len(columns)):
         changed = [c + (j == i) for j, c in enumerate(columns)]
         assert journal_checksum(*changed, b"data") != checksum
+        assert not columns_hold(changed, checksum)
+        for other in (None, "3", 1.0, b"", 1 << 70):
+            assert not columns_hold([other if j == i else c for j, c in enumerate(columns)], checksum)
+
+
+@given(st.lists(int64s, min_size=8, max_size=8), st.binary(max_size=9))
+def test_the_columns_checksum_is_the_upper_half(columns, data):
+    """It fits into a signed column, and doesn't depend on the data."""
+    checksum = journal_checksum(*columns, data)
+    assert -(2**63) <= checksum < 2**63
+    assert checksum >> 32 == journal_checksum(*columns, b"other") >> 32
+    assert columns_hold(columns, checksum)
+    for other in (checksum ^ 1 << 40, None, "7", 1.0):
+        assert not columns_hold(columns, other)
+
+
+def test_a_blob_knows_what_it_holds():
+    """The bounds of its readings, where the columns that say so are damaged; garbage is damage."""
+    assert extent_of(encode_journal(batch_of([3, 9], [1, 0, 1], [7, 5, 6], [1, 2, 3]))) == (3, 9, 5, 7)
+    for garbage in (b"", b"MJN1", encode_journal(batch_of([3], [0], [1], [2]))[:-1]):
+        with pytest.raises(DamagedError):
+            extent_of(garbage)
 
 
 @given(st.binary(max_size=120), st.integers(0, 9), st.integers(0, 5), st.integers(0, 5), st.integers(0, 3))

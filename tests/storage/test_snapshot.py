@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from meterite.model.errors import DamagedError
 from meterite.model.metric import MetricSpec
 from meterite.storage import journal_index, journal_sort, run_writer
 from meterite.storage.compaction import Compactor
+from meterite.storage.interface import Span
 from meterite.storage.maintenance import verify
 from meterite.storage.snapshot import RowGroups
 from meterite.storage.work import EVERYTHING, Limits
@@ -106,6 +108,73 @@ def test_a_journal_row_that_is_missing_is_damage(store, here, series):
         found, gaps = read_around_damage(store, here)
         assert [value for *_, value in found] == [0.0, 2.0]
         assert len(gaps) == 1
+
+
+@pytest.fixture
+def restarted(place):
+    """Opens the place anew: a process that knows nothing."""
+    with ExitStack() as stack:
+
+        def restarted():
+            store = place.store(Clock())
+            store.open()
+            stack.callback(store.close)
+            return store
+
+        yield restarted
+
+
+COLUMNS = {
+    "org": 2,
+    "series_first": 5 << 32,
+    "series_last": 1,
+    "at_first": AT + 100,
+    "at_last": AT,
+    "count": 1,
+    "recorded_at": 7,
+}
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize(("column", "value"), COLUMNS.items())
+def test_a_journal_row_of_damaged_columns(store, here, series, restarted, column, value, compacted):
+    """Its bounds are believed no more: whoever asks for what it held is told of the gap, and nobody else is."""
+    there = store.catalog.org_id("there")
+    other = store.catalog.create("there", MetricSpec(code="m", name="m")).series_first
+    push(store, here, *[(series, AT + n, 1.0) for n in range(10)])
+    push(store, here, (series, AT + 50, 1.0))
+    push(store, there, (other, AT, 1.0))
+    change(store, f"UPDATE journal SET {column} = {value} WHERE id = (SELECT min(id) FROM journal)")
+    store = restarted()
+    if compacted:
+        finish(store)
+    for first, last, count, gaps in (
+        (AT + 5, AT + 6, 0, 1),
+        (AT + 9, AT + 60, 1, 1),
+        (AT + 10, AT + 60, 1, 0),
+    ):
+        with closing(store.view(here)) as view:
+            span = Span(series, series, first, last)
+            assert (len(scan(view, span)), len(view.gaps(span))) == (count, gaps)
+    assert read_around_damage(store, there) == ([(other, AT, 1.0)], [])
+    finish(store)
+    assert rows(store, "SELECT org, kind FROM quarantine") == [(here, "journal")]
+    assert rows(store, "SELECT count(*) FROM journal") == [(1,)]
+    assert len(store.gaps(here, np.array([series >> 32]))) == 1
+
+
+def test_a_journal_row_damaged_after_it_was_compacted(store, here, series, place, restarted):
+    """What it held is in runs: no gap is told, and it is swept as if it were whole."""
+    push(store, here, (series, AT, 1.0))
+    stream = store.view(here)
+    finish(store)
+    change(store, "UPDATE journal SET at_last = 0")
+    stream.close()
+    store = restarted()
+    assert read_around_damage(store, here) == ([(series, AT, 1.0)], [])
+    finish(store)
+    assert rows(store, "SELECT count(*) FROM journal") == [(0,)]
+    assert verify(place.url).ok
 
 
 def test_a_journal_row_that_compaction_misses_is_damage(store, here, series):

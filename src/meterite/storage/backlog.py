@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from meterite.storage.journal import driver
+from meterite.storage.journal_index import NO_ORG
 from meterite.storage.journalrow import READING_BYTES_MIN
 from meterite.storage.schema import JOURNAL_ROW_BITS
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 COMMIT_WAL_BYTES: Final = 3 * 16_384
 """Pages that a commit writes into the log beside its blobs, about."""
-NO_ORG: Final = -1
-"""Whose a row is that names none."""
 
 
 def last_id_of(seq: int) -> int:

@@ -99,7 +99,9 @@ class Compactor:
             if not alone:
                 return None
             try:
-                return self._step()
+                worked = self._step()
+                self._work.store.flush_damage()  # what no reader stumbles over is told all the same
+                return worked  # noqa: TRY300 -- the others go on below
             except StoppedError:
                 return False
             except DroppedError:
@@ -175,15 +177,19 @@ class Compactor:
 
     def _bury(self, org_id: int) -> bool:
         """Forget what is in runs by now; False where there is no such org, since damage made one up."""
+        parts = self._work.store.parts
         with self._work.database.reading() as conn:
             row = driver(conn).execute("SELECT compacted_seq FROM org WHERE id = ?", (org_id,)).fetchone()
+            faults = parts.index.faults(conn)
         if row is not None:
             self._work.backlog.bury(org_id, row[0])
             return True
         for row_id in self._work.backlog.drop(org_id):
-            self._work.store.parts.damaged(
-                "journal", row_id, org_id, sane_bounds(()), "It belongs to no org."
-            )
+            fault = faults.get(row_id)
+            if fault is None:
+                parts.damaged("journal", row_id, org_id, sane_bounds(()), "It belongs to no org.")
+            else:
+                parts.damaged("journal", row_id, fault.org_id, fault.bounds, fault.reason)
         self._work.store.flush_damage()
         return False
 

@@ -19,6 +19,8 @@ from meterite.model.columns import Batch, Columns
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from meterite.model.columns import type_f64, type_i64
@@ -98,6 +100,14 @@ def open_journal(blob: bytes) -> JournalRow:
     return JournalRow(table, index, at_us, np.frombuffer(blob, _F64, count, place + at_bytes))
 
 
+def extent_of(blob: bytes) -> tuple[int, int, int, int]:
+    """The smallest and largest series and time, by the blob's own account. DamagedError."""
+    row = open_journal(blob)
+    if not len(row):
+        raise damaged("a journal row is empty")
+    return int(row.series[0]), int(row.series[-1]), int(row.at_us.min()), int(row.at_us.max())
+
+
 def _open_index(
     blob: bytes, table: NDArray[np.int64], count: int, width: int, place: int
 ) -> NDArray[Any] | None:
@@ -134,6 +144,18 @@ def journal_checksum(
     recorded_at: int,
     data: bytes,
 ) -> int:
-    """What stands in the row's column ``checksum``: crc32 over the other columns, then the blob."""
+    """What stands in the row's column ``checksum``, signed: crc32 over the other columns; and over them and the blob.
+
+    The first is the upper half: who chooses rows by their columns doesn't read blobs.
+    """
     columns = _CHECKED_COLUMNS.pack(id, org, series_first, series_last, at_first, at_last, count, recorded_at)
-    return zlib.crc32(data, zlib.crc32(columns))
+    head = zlib.crc32(columns)
+    return (head << 32 | zlib.crc32(data, head)) - (head >> 31 << 64)
+
+
+def columns_hold(columns: Sequence[Any], checksum: Any) -> bool:
+    """Whether a row's first eight columns are those that were written; of any type, since damage knows none."""
+    try:
+        return bool(zlib.crc32(_CHECKED_COLUMNS.pack(*columns)) == checksum >> 32 & 0xFFFFFFFF)
+    except (TypeError, struct.error):
+        return False

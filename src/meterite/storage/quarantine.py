@@ -12,6 +12,8 @@ from meterite.storage.schema import quarantine as quarantine_table
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+    from meterite.storage.journal_index import Fault
+
 HOLD_READINGS: Final = frozenset({"journal", "segment"})
 """Kinds of rows in which readings lie."""
 
@@ -20,7 +22,7 @@ def read_quarantine(conn: Connection, org_id: int) -> list[Row[Any]]:
     return list(conn.execute(select(quarantine_table).where(quarantine_table.c.org == org_id)))
 
 
-def gap_of(row: Row[Any]) -> str:
+def gap_of(row: Row[Any] | Fault) -> str:
     """What a reader is told of a row that held readings."""
     return (
         f"A damaged {row.kind} row is left out: readings from {format_rfc3339(_clip(row.at_first))} "

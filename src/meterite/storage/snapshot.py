@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from meterite.model.columns import type_i64
     from meterite.storage.database import Database
     from meterite.storage.interface import Span
-    from meterite.storage.journal_index import JournalIndex
+    from meterite.storage.journal_index import Fault, JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 500
@@ -160,11 +160,24 @@ class Snapshot:
         self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
         self.policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
         quarantined = read_quarantine(conn, org_id)
-        self.quarantined = [row for row in quarantined if row.kind in HOLD_READINGS]
+        self.quarantined: list[Row[Any] | Fault] = [r for r in quarantined if r.kind in HOLD_READINGS]
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in quarantined}
+        self._take_faults(conn)
         bad = [row_id for kind, row_id in self.bad if kind == "journal"]
         if bad:
             self.journal = self.journal[~np.isin(self.journal["id"], bad)]
+
+    def _take_faults(self, conn: Connection) -> None:
+        """Rows of the journal that were just found damaged: quarantined for us, and soon for all.
+
+        Not those that are in runs already: compaction puts what it can't take into quarantine before it goes on.
+        """
+        for fault in self._parts.index.faults(conn).values():
+            mine = fault.org_id == self.org_id and fault.row_id >> JOURNAL_ROW_BITS > self.compacted_seq
+            if mine and (fault.kind, fault.row_id) not in self.bad:
+                self._parts.damaged(fault.kind, fault.row_id, fault.org_id, fault.bounds, fault.reason)
+                self.quarantined.append(fault)
+                self.bad.add((fault.kind, fault.row_id))
 
     def gaps(self, span: Span) -> list[str]:
         return [

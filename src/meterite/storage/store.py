@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from meterite.model.errors import DamagedError
+from meterite.model.errors import DamagedError, UnavailableError
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
@@ -129,6 +130,7 @@ class SqliteStore:
         return self._around_damage(now)
 
     def gaps(self, org_id: int, metric_ids: NDArray[np.int64]) -> list[str]:
+        self.flush_damage()
         with self.database.reading() as conn:
             rows = read_quarantine(conn, org_id)
         first = metric_ids << SERIES_ORDINAL_BITS
@@ -144,9 +146,13 @@ class SqliteStore:
         """Each turn that meets a damaged row puts it in quarantine, and the next goes around it."""
         for _ in range(DAMAGED_TRIES):
             try:
-                return work()
+                done = work()
             except DamagedError:
                 self.flush_damage()
+            else:
+                with contextlib.suppress(UnavailableError):  # it is done; the next reader will try again
+                    self.flush_damage()
+                return done
         raise DamagedError("damaged", "Too many stored rows are damaged.")
 
     def _entries(self, conn: Connection, org_id: int, metric_ids: list[int]) -> list[Entry | None]:
@@ -209,8 +215,13 @@ class SqliteStore:
             return False
         with self._guard:
             damage, self._damage = self._damage, []
-        with self.database.writing() as conn:
-            conn.execute(upsert(quarantine_table).on_conflict_do_nothing(), damage)
+        try:
+            with self.database.writing() as conn:
+                conn.execute(upsert(quarantine_table).on_conflict_do_nothing(), damage)
+        except BaseException:
+            with self._guard:
+                self._damage = damage + self._damage
+            raise
         return bool(damage)
 
     def cookie_secret(self) -> bytes:

@@ -11,8 +11,10 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from meterite.storage.backlog import last_id_of
 from meterite.storage.journal import driver
 from meterite.storage.schema import SEGMENT_BITS
+from meterite.storage.snapshot import compacted_seq
 from meterite.storage.work import STEP_S
 
 if TYPE_CHECKING:
@@ -77,11 +79,16 @@ class Sweeper:
         with self._work.database.reading() as conn:
             self._work.learn(conn)
             bad = driver(conn).execute("SELECT row_id FROM quarantine WHERE kind = 'journal'").fetchall()
-        damaged = {row[0] for row in bad}
+            damaged = {row[0] for row in bad} | self._faults(conn)
         ids = [row_id for row_id in self._work.backlog.dead(org_id, seq) if row_id not in damaged]
         self._delete("DELETE FROM journal WHERE id = ?", ids)
         self._work.backlog.removed(org_id, seq)
         self._delete("DELETE FROM flip WHERE id = ?", [flip_id])
+
+    def _faults(self, conn: Connection) -> set[int]:
+        """Damaged rows that nobody compacted; whose they are their readings say, and not their column."""
+        faults = self._work.store.parts.index.faults(conn).values()
+        return {f.row_id for f in faults if f.row_id > last_id_of(compacted_seq(conn, f.org_id))}
 
     def _run(self, run_id: int) -> None:
         if not self._is_dead(run_id):

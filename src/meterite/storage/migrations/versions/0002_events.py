@@ -1,4 +1,7 @@
-"""Events, their deliveries, and what a metric says about them."""
+"""Events, their deliveries, and what a metric says about them; checksums of what rows are chosen by."""
+
+import struct
+import zlib
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +13,27 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    _add_events()
+    _check_journal_columns()
+
+
+def _check_journal_columns() -> None:
+    """The upper half of a journal row's checksum becomes that of its columns alone."""
+    conn = op.get_bind()
+    query = (
+        "SELECT id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum"
+        " FROM journal ORDER BY id"
+    )
+    for *columns, checksum in conn.exec_driver_sql(query).fetchall():
+        try:
+            head = zlib.crc32(struct.pack("<8q", *columns))
+            (both,) = struct.unpack("<q", struct.pack("<2I", checksum, head))
+        except (TypeError, struct.error):
+            continue  # damaged: no checksum will hold
+        conn.exec_driver_sql("UPDATE journal SET checksum = ? WHERE id = ?", (both, columns[0]))
+
+
+def _add_events() -> None:
     op.add_column("metric", sa.Column("notify", sa.Text(), server_default="change", nullable=False))
     op.add_column("metric", sa.Column("hysteresis", sa.Float(), server_default="0", nullable=False))
     op.add_column("metric", sa.Column("outside_for", sa.Text(), nullable=True))
