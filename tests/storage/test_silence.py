@@ -125,6 +125,25 @@ def test_muted_and_inactive_metrics_are_not_looked_for(site):
     assert site.look(41) == [SILENT]
 
 
+def test_a_silence_that_ends_while_muted_is_told_as_ended_afterwards(site):
+    """By the first reading behind the mute, whoever records it; until then it is an alert."""
+    site.push(0)
+    assert site.look(10) == [SILENT]
+    site.change(mute_until_us=YEAR_2030 + 30 * MINUTE)
+    site.minute = 20
+    site.push(19, worker=1)
+    site.push(20)
+    assert site.told() == [SILENT]
+    assert len(site.workers[1].events.alerts("a")) == 1
+    assert site.look(40) == [SILENT]
+    site.push(34)
+    assert site.told() == [SILENT]
+    site.push(39, worker=1)
+    site.push(40)
+    assert site.told() == [SILENT, RESUMED]
+    assert site.workers[0].events.alerts("a") == []
+
+
 def test_a_longer_expectation_is_not_a_reading(site):
     """The silence goes on until a reading comes; where nothing is expected any more, with any newer one."""
     site.push(0)

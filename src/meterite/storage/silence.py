@@ -1,8 +1,8 @@
 """Silence: metrics that had no reading within ``expected_every`` of their newest.
 
 What this file guarantees: a silence is told once, by one worker, and in one transaction with the proof that no reading
-came meanwhile; the commit that brings the next reading tells that the metric resumed. A metric that never had a reading
-isn't silent, nor one that isn't active or is muted.
+came meanwhile; the commit that brings the next reading while the metric isn't muted tells that it resumed. A metric
+that never had a reading isn't silent, nor one that isn't active or is muted.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class OrgWatch:
         self.metrics: dict[int, _Watched] = {}
         self.alarms: dict[int, Alarm] = {}
         self.silent: set[int] = set()
-        """Metrics that were found silent, and had no newer reading since."""
+        """Metrics whose silence was told, and whose end was not."""
         self._complete = True
 
     # --- Up to date
@@ -286,12 +286,16 @@ class OrgWatch:
         """An event each of the silent metrics whose silence a reading of the batch ends; asked before it is judged.
 
         One that is itself older than ``expected_every`` ends none: who sends hours that he gathered meanwhile resumes
-        once. Where nothing is expected any more, each that is newer than its series' newest does.
+        once. Where nothing is expected any more, each that is newer than its series' newest does. While the metric is
+        muted none does: the silence was told, so its end must be, which is by the first such reading after the mute.
         """
         found = []
         for metric_id in self.silent & set((batch.series >> SERIES_ORDINAL_BITS).tolist()):
+            watched = self.metrics.get(metric_id, _UNWATCHED)
+            if now_us < watched.rule.mute_until_us:
+                continue
             rows = np.flatnonzero((batch.series >> SERIES_ORDINAL_BITS == metric_id)[batch.series_index])
-            at_us, expected_us = batch.at_us[rows], self.metrics.get(metric_id, _UNWATCHED).expected_us
+            at_us, expected_us = batch.at_us[rows], watched.expected_us
             if expected_us is not None:
                 ending = at_us >= now_us - expected_us
             else:
