@@ -27,6 +27,7 @@ from meterite.model.limits import (
 
 ABOVE, BELOW, OK = "above", "below", "ok"
 KINDS = {ABOVE: ABOVE_MAX, BELOW: BELOW_MIN, OK: CLEARED}
+SAYS = {kind: state for state, kind in KINDS.items()}
 STATES = {OK: AlarmState.OK, ABOVE: AlarmState.ABOVE, BELOW: AlarmState.BELOW}
 SERIES = (3 << 32, 3 << 32 | 7, 9 << 32)
 NEVER = -(2**62)
@@ -38,7 +39,7 @@ FOREVER = 2**62
 
 @dataclass
 class Told:
-    """What one reading says: outside and how, late or not, and whether the series crossed into ``state`` by it."""
+    """What one reading says: outside and how, late or not, and whether by it ``state`` is what wasn't told before."""
 
     at: int
     value: float
@@ -49,9 +50,11 @@ class Told:
 
 @dataclass
 class Oracle:
-    """One series. Its state is looked for in all that it has read, from the end."""
+    """One series. Its state, and what was told, are looked for in all that it has read, from the end."""
 
     on_time: list[tuple[int, str]] = field(default_factory=list)
+    heard: list[tuple[str, bool]] = field(default_factory=list)
+    """Behind each of them the state, and whether it was muted."""
     state: str = OK
     since: int | None = None
 
@@ -59,30 +62,35 @@ class Oracle:
     def newest(self):
         return self.on_time[-1][0] if self.on_time else TIME_NONE
 
-    def read(self, at, value, rule):
+    @property
+    def told(self):
+        return next((state for state, muted in reversed(self.heard) if not muted), OK)
+
+    def read(self, at, value, rule, *, muted=False):
         if not isfinite(value):
             return None
         side = ABOVE if value > rule.high else BELOW if value < rule.low else OK
         if at < self.newest:
             return None if side == OK else Told(at, value, side, late=True)
         self.on_time.append((at, side))
+        before = self.told
         if side == OK:
-            return self.inside(at, value, rule)
-        crossed = side != self.state and at - self.run_began() >= rule.for_us
-        if crossed:
+            self.inside(value, rule)
+        elif side != self.state and at - self.run_began() >= rule.for_us:
             self.state, self.since = side, self.run_began()
-        return Told(at, value, side, crossed=crossed) if side == self.state else None
+        self.heard.append((self.state, muted))
+        if self.told != before:
+            return Told(at, value, self.state, crossed=True)
+        return Told(at, value, side) if side == self.state != OK else None
 
-    def inside(self, at, value, rule):
+    def inside(self, value, rule):
         near = {
             ABOVE: value > rule.high - rule.hysteresis,
             BELOW: value < rule.low + rule.hysteresis,
             OK: True,
         }
-        if near[self.state]:
-            return None
-        self.state, self.since = OK, None
-        return Told(at, value, OK, crossed=True)
+        if not near[self.state]:
+            self.state, self.since = OK, None
 
     def run_began(self):
         """Since when its readings have been on the side on which the newest one is."""
@@ -129,6 +137,7 @@ class Store:
         self.alarms = {}
         self.newest = {}
         self.folded = {}
+        self.believed = {}
 
     def commit(self, readings, rules, now=0):
         """``readings`` are (series, at, value), ``rules`` by series; the rows of what happened."""
@@ -161,10 +170,14 @@ class Store:
         return interesting(index, outside, np.array([s in self.alarms for s in series], bool))
 
     def fold(self, found):
-        """What is kept of alarms is no more than what their rows say."""
+        """What is kept of alarms is no more than what their rows say; what was told, no more than events say."""
         for row in found:
-            alarm = Alarm(*(int(row[name]) for name in ("state", "since", "pending", "pending_since")))
-            self.folded[int(row["series"])] = alarm
+            fields = ("state", "since", "pending", "pending_since", "told")
+            self.folded[int(row["series"])] = Alarm(*(int(row[name]) for name in fields))
+            if not row["flags"] & (QUIET | LATE):
+                self.believed[int(row["series"])] = STATES[SAYS[int(row["kind"])]]
+        for one, state in self.believed.items():
+            assert self.folded.get(one, Alarm()).told == state
         self.folded = {one: alarm for one, alarm in self.folded.items() if not alarm.at_rest}
         assert self.folded == self.alarms
 
@@ -184,6 +197,7 @@ def compare(found, oracle, told, rule, now):
     for row in found:
         assert (row["state"], row["since"]) == (STATES[oracle.state], time_of(oracle.since))
         assert (row["pending"], row["pending_since"]) == (STATES[pending], time_of(pending_since))
+        assert row["told"] == STATES[oracle.told]
         assert (row["low"], row["high"]) == (rule.low, rule.high)
     for row, (key, readings) in zip(found, expected, strict=False):
         assert row["count"] == len(readings)
@@ -199,11 +213,13 @@ def run(commits):
         found = store.commit(readings, rules, now)
         assert found["series"].tolist() == sorted(found["series"].tolist())
         for one, oracle in oracles.items():
-            state = oracle.state, oracle.since, oracle.pending()
-            told = [oracle.read(at, value, rules[one]) for series, at, value in readings if series == one]
+            state = oracle.state, oracle.since, oracle.pending(), oracle.told
+            muted = now < rules[one].mute_until_us
+            own = [(at, value) for series, at, value in readings if series == one]
+            told = [oracle.read(at, value, rules[one], muted=muted) for at, value in own]
             rows = found[found["series"] == one]
             compare(rows, oracle, [t for t in told if t is not None], rules[one], now)
-            assert len(rows) or state == (oracle.state, oracle.since, oracle.pending())
+            assert len(rows) or state == (oracle.state, oracle.since, oracle.pending(), oracle.told)
         check_alarms(oracles, store)
     return oracles, store
 
@@ -213,6 +229,7 @@ def check_alarms(oracles, store):
         alarm = store.alarms.get(one, Alarm())
         pending, pending_since = oracle.pending()
         assert (alarm.state, alarm.since_us) == (STATES[oracle.state], time_of(oracle.since))
+        assert alarm.told == STATES[oracle.told]
         assert (alarm.pending, alarm.pending_since_us) == (STATES[pending], time_of(pending_since))
 
 
@@ -260,7 +277,7 @@ def test_columns_say_what_one_reading_after_the_other_says(tried):
 @given(st.lists(readings, min_size=1, max_size=30), rules_by_series, st.data())
 @settings(max_examples=400, deadline=None)
 def test_commits_may_be_cut_anywhere(sequence, rules, data):
-    """State, since when, and what is pending don't depend on which readings came in one commit."""
+    """State, since when, what is pending and what was told don't depend on which readings came in one commit."""
     ends = sorted(data.draw(st.sets(st.integers(1, len(sequence)))) | {len(sequence)})
     pieces = [sequence[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     _, cut = run([(piece, rules, 0) for piece in pieces])
@@ -283,7 +300,19 @@ def test_one_by_one_every_crossing_is_an_event(sequence, rules):
         heard = told is not None and (told.late or told.crossed or rules[one].every)
         assert events == ([(KINDS[told.state], LATE if told.late else 0)] if heard else [])
         assert (mute.commit([reading], muted)["flags"] == QUIET).all()
-    assert mute.alarms == loud.alarms
+    assert mute.alarms == {one: replace(alarm, told=AlarmState.OK) for one, alarm in loud.alarms.items()}
+
+
+@given(commits(), rules_by_series)
+@settings(max_examples=200, deadline=None)
+def test_behind_every_mute_what_was_told_is_what_holds(tried, rules):
+    """Whatever went before: one more reading of each series, and whoever heard all events knows every state."""
+    _, store = run(tried)
+    unmuted = {one: replace(rule, mute_until_us=NEVER) for one, rule in rules.items()}
+    store.commit([(one, 1000, 5.0) for one in SERIES], unmuted)
+    for one in SERIES:
+        alarm = store.alarms.get(one, Alarm())
+        assert store.believed.get(one, AlarmState.OK) == alarm.told == alarm.state
 
 
 @given(st.lists(readings, min_size=1, max_size=30), rules_by_series)
@@ -407,3 +436,48 @@ def test_nothing_to_judge():
     rows = interesting(batch.series_index, np.zeros(2, bool), np.zeros(1, bool))
     assert len(rows) == 0
     assert len(judge(batch, rows, {}.__getitem__, {}, {}, 0)) == 0
+
+
+MUTED = replace(LIMITS, mute_until_us=FOREVER)
+
+
+def test_a_crossing_while_muted_is_told_behind_the_mute():
+    """By the next reading that isn't late, with the time at which it began; once."""
+    store = Store()
+    assert kinds(one([11, 12], MUTED, store)) == [(0, QUIET)]
+    assert kinds(one([99], LIMITS, store, 0)) == [(ABOVE_MAX, LATE)]
+    found = one([13, 12], LIMITS, store, 5)
+    assert kinds(found) == [(ABOVE_MAX, 0)]
+    assert (found["since"][0], found["first"][0], found["count"][0]) == (0, 13, 2)
+    assert kinds(one([14], LIMITS, store, 7)) == []
+
+
+def test_a_clearing_while_muted_is_told_behind_the_mute():
+    """Else who was told of the crossing would believe it for ever."""
+    store = Store()
+    one([11], LIMITS, store)
+    assert kinds(one([5, 6], MUTED, store, 1)) == [(0, QUIET)]
+    assert store.alarms
+    found = one([7, 8], LIMITS, store, 5)
+    assert kinds(found) == [(CLEARED, 0)]
+    assert (found["first"][0], found["count"][0]) == (7, 1)
+    assert not store.alarms
+
+
+def test_what_came_and_went_while_muted_is_not_told():
+    """Neither that it came nor that it went, also where it went by the first reading behind the mute."""
+    store = Store()
+    one([11, 5, 12], MUTED, store)
+    assert kinds(one([5], LIMITS, store, 5)) == [(0, QUIET)]
+    one([11], LIMITS, store, 6)
+    assert kinds(one([5, 12], MUTED, store, 7)) == [(0, QUIET)]
+    assert kinds(one([13], LIMITS, store, 9)) == []
+
+
+def test_behind_a_mute_a_held_state_is_told_by_a_reading_inside():
+    """It is the state that is told; ``hysteresis`` holds it, and nobody knows when a reading will be outside again."""
+    store, rule = Store(), replace(LIMITS, hysteresis=2.0)
+    one([11], replace(rule, mute_until_us=FOREVER), store)
+    found = one([9, 12], rule, store, 1)
+    assert kinds(found) == [(ABOVE_MAX, 0)]
+    assert [found[name][0] for name in ("first", "last", "extreme", "count")] == [9, 12, 12, 2]

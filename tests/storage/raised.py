@@ -6,7 +6,7 @@ import numpy as np
 
 from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
-from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED, TIME_NONE, TRANSITION, AlarmState
+from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED, QUIET, TIME_NONE, TRANSITION, AlarmState
 from meterite.model.metric import MetricSpec
 from meterite.storage.database import driver_of
 from meterite.storage.journal import Clock, read_clock, write_clock
@@ -18,11 +18,12 @@ STATES = {ABOVE_MAX: AlarmState.ABOVE, BELOW_MIN: AlarmState.BELOW, CLEARED: Ala
 
 
 def transition(series, kind=ABOVE_MAX, *, since=7, value=11.5, **fields):
-    """A row of TRANSITION, as the crossing leaves the series; ``fields`` say otherwise."""
+    """A row of TRANSITION, as the crossing leaves the series; ``fields`` say otherwise. Quiet: nothing was told."""
     row = np.zeros(1, TRANSITION)
     state = STATES[kind]
     values = {"series": series, "kind": kind, "count": 1, "low": 0.0, "high": 10.0, "state": state}
     values |= {"since": since if fields.get("state", state) else TIME_NONE, "pending_since": TIME_NONE}
+    values["told"] = 0 if fields.get("flags", 0) & QUIET else fields.get("state", state)
     values |= dict.fromkeys(("first_at", "last_at", "extreme_at"), since)
     values |= dict.fromkeys(("first", "last", "extreme"), value)
     for name, each in (values | fields).items():

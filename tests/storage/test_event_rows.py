@@ -32,7 +32,7 @@ def changed(metric_id, **data):
     return Document(EventType.CHANGED, metric_id, data)
 
 
-@given(st.binary(max_size=96 * 3))
+@given(st.binary(max_size=97 * 3))
 def test_what_goes_in_comes_out(noise):
     """Any bits of a transition, documents and names."""
     count = len(noise) // TRANSITION.itemsize
@@ -96,16 +96,16 @@ def test_damage_is_found(data):
 def test_a_reader_that_knows_the_document_alone():
     """docs/format/events.md suffices to read a row, byte by byte, in plain Python."""
     quiet = transition(7 << 32 | 3, BELOW_MIN, QUIET)
-    quiet["since"], quiet["low"], quiet["extreme"], quiet["count"] = -5, 1.5, 2.5, 9
+    quiet["told"], quiet["since"], quiet["low"], quiet["extreme"], quiet["count"] = 1, -5, 1.5, 2.5, 9
     (row,) = encode_events(np.concatenate([transition(3 << 32), quiet]), [changed(2, a=1)], NAMES)
     magic, n, b, d = struct.unpack_from("<4sIII", row.data)
     assert (magic, n, d) == (b"MEV1", 2, 1)
-    fields = struct.unpack_from("<qBBBBIqqdd" + "qd" * 3, row.data, 16 + 96)
-    assert fields[:10] == (7 << 32 | 3, 2, 2, 0, 0, 9, -5, 0, 1.5, 0.0)
+    fields = struct.unpack_from("<qBBBBBIqqdd" + "qd" * 3, row.data, 16 + 97)
+    assert fields[:11] == (7 << 32 | 3, 2, 2, 0, 0, 1, 9, -5, 0, 1.5, 0.0)
     assert fields[-1] == 2.5
-    documents = json.loads(row.data[16 + 96 * n : 16 + 96 * n + b])
+    documents = json.loads(row.data[16 + 97 * n : 16 + 97 * n + b])
     assert documents == [{"type": "meterite.metric.changed", "metric_id": 2, "data": {"a": 1}, "subject": ""}]
-    names = json.loads(row.data[16 + 96 * n + b :])
+    names = json.loads(row.data[16 + 97 * n + b :])
     assert names["2"] == ["b", "B", "°C"]
     checked = struct.pack("<7q", 5, 1, row.metric_first, row.metric_last, row.types, row.count, 77)
     columns = (5, 1, row.metric_first, row.metric_last, row.types, row.count, 77)

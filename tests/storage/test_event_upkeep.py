@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
+import zlib
 from contextlib import closing
 from itertools import count
 
@@ -54,8 +56,11 @@ def alarms(raised, org="here"):
 
 
 def some_alarms(raised):
-    """Two series outside, one of them muted; one pending; a silent metric; some that came to rest."""
+    """Two series outside, one of them muted; one pending; one whose clearing wasn't told; a silent metric; some that
+    came to rest.
+    """
     a, b, c, d = (raised.metric(code) for code in "abcd")
+    (e,) = raised.series(d, (("host", "e"),))
     raised.raise_(
         transition(a.series_first, value=11.0, since=5),
         transition(b.series_first),
@@ -66,6 +71,7 @@ def some_alarms(raised):
         transition(b.series_first, CLEARED),
         transition(c.series_first, 0, flags=QUIET, state=AlarmState.BELOW, since=9),
         transition(d.series_first, 0, flags=QUIET, pending=AlarmState.ABOVE, pending_since=5),
+        transition(e, 0, flags=QUIET, told=AlarmState.ABOVE),
         Document(EventType.RESUMED, d.id, {}),
     )
     return a, b, c, d
@@ -78,7 +84,8 @@ def test_a_snapshot_says_what_the_rows_say(raised, monkeypatch):
     metrics = some_alarms(raised)
     raised.metric("x", org="there")
     expected = alarms(raised)
-    assert len(expected[0][0]) == 3
+    assert len(expected[0][0]) == 4
+    assert [alert.state for alert in expected[1]] == [AlarmState.ABOVE, AlarmState.BELOW, None]
     assert expected[0][1] == {metrics[2].id}
     to_the_end(raised)
     assert raised.rows("SELECT count(*) FROM alarm") == [(0,)]
@@ -87,7 +94,7 @@ def test_a_snapshot_says_what_the_rows_say(raised, monkeypatch):
     to_the_end(raised)
     assert raised.rows("SELECT event_row, number, parts FROM alarm") == [(last, 0, 2), (last, 1, 2)]
     assert alarms(raised) == expected
-    raised.raise_(transition(metrics[0].series_first, CLEARED))
+    raised.raise_(transition(metrics[0].series_first, CLEARED), transition(max(expected[0][0]), CLEARED))
     assert len(alarms(raised)[0][0]) == 2
     for _ in range(3):
         last = raised.raise_(changed(metrics[0].id))
@@ -107,11 +114,11 @@ def test_a_snapshot_counts_when_it_is_whole(raised, monkeypatch):
     some_alarms(raised)
     expected = alarms(raised)
     assert upkeep(raised).step()
-    assert raised.rows("SELECT number, parts FROM alarm") == [(0, 3)]
+    assert raised.rows("SELECT number, parts FROM alarm") == [(0, 4)]
     assert alarms(raised) == expected
     assert verify(f"sqlite:///{raised.path}").ok
     to_the_end(raised)
-    assert len(raised.rows("SELECT 1 FROM alarm")) == 3
+    assert len(raised.rows("SELECT 1 FROM alarm")) == 4
     with closing(sqlite3.connect(raised.path)) as conn:
         conn.execute("UPDATE alarm SET data = x'00' WHERE number = 1")
         conn.commit()
@@ -237,11 +244,12 @@ def test_labels_stay_as_long_as_events_name_them(raised):
 
 kinds = st.sampled_from([ABOVE_MAX, BELOW_MIN, CLEARED, 0])
 transitions = st.builds(
-    lambda series, kind, pending, since, quiet: transition(
-        series, kind, pending=pending, since=since, flags=QUIET if quiet else 0, value=float(since)
+    lambda series, kind, pending, told, since, quiet: transition(
+        series, kind, pending=pending, told=told, since=since, flags=QUIET * quiet, value=float(since)
     ),
     st.integers(1, 4),
     kinds,
+    st.sampled_from(list(AlarmState)),
     st.sampled_from(list(AlarmState)),
     st.integers(1, 3),
     st.booleans(),
@@ -271,5 +279,18 @@ def test_any_cut_into_snapshot_and_rows_says_the_same(commits, cut):
     for row in rows:
         for each in row.transitions:
             last[int(each["series"])] = each
-    outside = {s: int(e["state"]) for s, e in last.items() if e["state"] or e["pending"]}
+    outside = {s: int(e["state"]) for s, e in last.items() if e["state"] or e["pending"] or e["told"]}
     assert dict(zip(whole["series"].tolist(), whole["state"].tolist(), strict=True)) == outside
+
+
+def test_a_reader_that_knows_the_document_alone():
+    """docs/format/events.md suffices to read a part of a snapshot, in plain Python."""
+    row = EventRow(
+        9, "o", YEAR_2030, transition(1 << 32, value=11.5, since=5, pending=2, pending_since=6, told=1)
+    )
+    (part,) = encode_parts(AlarmSnapshot(9, alarm_snapshot.alarms_of(row), {3: 4}))
+    magic, crc, n, m = struct.unpack_from("<4sIII", part)
+    assert (magic, crc, n, m, len(part)) == (b"MAL1", zlib.crc32(part[8:]), 1, 1, 16 + 93 + 16)
+    fields = struct.unpack_from("<qBBBHqqqqddqdqd", part, 16)
+    assert fields == (1 << 32, 1, 2, 1, 0, 9, YEAR_2030, 5, 6, 0.0, 10.0, 5, 11.5, 5, 11.5)
+    assert struct.unpack_from("<qq", part, 16 + 93) == (3, 4)

@@ -48,6 +48,7 @@ STEPS = st.lists(
         st.tuples(st.just("compact"), st.integers(0, 1)),
         st.tuples(st.just("restart"), st.integers(0, 1)),
         st.tuples(st.just("limit"), st.integers(0, 1), st.sampled_from([10.0, 20.0])),
+        st.tuples(st.just("mute"), st.integers(0, 1), st.booleans()),
     ),
     max_size=20,
 )
@@ -59,18 +60,20 @@ class Walk:
 
     times: set[int] = field(default_factory=set)
     state: int = 0
+    told: int = 0
 
-    def read(self, at, value, high):
+    def read(self, at, value, high, *, muted):
         if math.isnan(value):
             return None
         side = ABOVE_MAX if value > high else BELOW_MIN if value < 0 else 0
         late = any(at < other for other in self.times)
         self.times.add(at)
         if late:
-            return (side, LATE) if side else None
-        before, self.state = self.state, side
-        if side == before:
+            return (side, LATE) if side and not muted else None
+        self.state = side
+        if muted or side == self.told:
             return None
+        self.told = side
         return (side or CLEARED, 0)
 
 
@@ -87,6 +90,7 @@ class Workers:
         self.series = catalog.series(self.org_id, self.metric, list(LABELS))
         self.walks = {series: Walk() for series in self.series}
         self.high = 10.0
+        self.muted = False
         self.minute = 10
         self.expected = []
 
@@ -116,7 +120,7 @@ class Workers:
         raised = {
             (series, *told)
             for series, at, value in rows
-            if (told := self.walks[series].read(at, value, self.high)) is not None
+            if (told := self.walks[series].read(at, value, self.high, muted=self.muted)) is not None
         }
         if raised:
             self.expected.append(raised)
@@ -140,6 +144,10 @@ class Workers:
     def limit(self, store, high):
         store.catalog.update("o", "a", {"max_reading": high})
         self.high = high
+
+    def mute(self, store, muted):
+        store.catalog.update("o", "a", {"mute_until_us": 2 * 10**15 if muted else None})
+        self.muted = muted
 
     def raised(self):
         found = []
@@ -218,3 +226,18 @@ def test_a_commit_that_fails_raises_nothing_and_is_forgotten(workers, monkeypatc
     assert workers.raised() == []
     workers.step("push", 0, [(0, 2, 15.0)])
     assert workers.raised() == workers.expected == [{(workers.series[0], ABOVE_MAX, 0)}]
+
+
+@pytest.mark.parametrize("first", [5.0, 15.0])
+def test_what_held_when_a_mute_ended_is_told(workers, first):
+    """A crossing or a clearing by one worker, told by the other, behind compaction and a restart; once."""
+    workers.step("push", 0, [(0, 0, first)])
+    workers.step("mute", 1, True)
+    workers.step("push", 0, [(0, 0, 20.0 - first)])
+    workers.step("compact", 0)
+    workers.step("restart", 1)
+    workers.step("mute", 0, False)
+    for who in (1, 0, 1):
+        workers.step("push", who, [(0, 0, 20.0 - first)])
+    kinds = [ABOVE_MAX] if first == 5.0 else [ABOVE_MAX, CLEARED]
+    assert workers.raised() == workers.expected == [{(workers.series[0], kind, 0)} for kind in kinds]

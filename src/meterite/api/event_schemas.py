@@ -271,7 +271,8 @@ class Alert(_Described):
     extreme: EventReading | None
     """The extreme of the last event."""
     event: UUID | None
-    """The id of the last event. Null where the series was muted when it happened, or is silent."""
+    """The id of the last event. Null where the series was muted when it happened and nothing was told since, or is
+    silent."""
 
 
 class AlertList(_Described):

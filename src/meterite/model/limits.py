@@ -12,8 +12,11 @@ came in, but for what one commit sums up (below). One reading after the other, o
 
 A commit raises one event a series and direction, with first, last, extreme and count of its readings outside:
 under ``change`` where the state was entered, under ``every`` whenever there were any; and one ``cleared``. They stand
-in the order of their last crossing, so that the last one says what holds. While muted nothing is raised, and the
-state goes on.
+in the order of their last crossing, so that the last one says what holds.
+
+While muted nothing is raised, and the state goes on; **told** is the state that was raised last. A reading that isn't
+late and comes when nothing is muted leaves both the same: where they differ, it raises the event of the state, as if
+the series had crossed by it. So a crossing and its clearing within one mute are never told, and nothing else is missed.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ TRANSITION: Final = np.dtype(
         ("flags", "u1"),
         ("state", "u1"),
         ("pending", "u1"),
+        ("told", "u1"),
         ("count", "<u4"),
         ("since", "<i8"),
         ("pending_since", "<i8"),
@@ -68,8 +72,8 @@ TRANSITION: Final = np.dtype(
     ]
 )
 """What a commit says of a series. ``kind`` is the bit of the event's type, or 0 where only the state moved; ``state``,
-``since``, ``pending`` and ``pending_since`` are the alarm as the commit leaves it (the same in all rows of the
-series); times are µs, :data:`TIME_NONE` for none."""
+``since``, ``pending``, ``pending_since`` and ``told`` are the alarm as the commit leaves it (the same in all rows of
+the series); times are µs, :data:`TIME_NONE` for none."""
 
 
 class AlarmState(IntEnum):
@@ -94,16 +98,17 @@ class Rule:
 
 @dataclass(slots=True)
 class Alarm:
-    """A series' alarm: its state, since which reading (none where it is ok), and what it may become."""
+    """A series' alarm: its state, since which reading (none where it is ok), what it may become, and what was told."""
 
     state: int = AlarmState.OK
     since_us: int = TIME_NONE
     pending: int = AlarmState.OK
     pending_since_us: int = TIME_NONE
+    told: int = AlarmState.OK
 
     @property
     def at_rest(self) -> bool:
-        return self.state == AlarmState.OK and self.pending == AlarmState.OK
+        return not (self.state or self.pending or self.told)
 
 
 @dataclass(slots=True)
@@ -135,6 +140,7 @@ class _Walk:
     rule: Rule
     alarm: Alarm
     newest_us: int
+    muted: bool
     step: int = 0
     above: _Outside = field(default_factory=lambda: _Outside(ABOVE_MAX, 0))
     below: _Outside = field(default_factory=lambda: _Outside(BELOW_MIN, 0))
@@ -158,38 +164,46 @@ class _Walk:
         if outside:
             self._outside(outside, at_us, value)
         else:
-            self._inside(at_us, value)
+            self._inside(value)
+        if self.alarm.state != self.alarm.told and not self.muted:
+            self._tell(outside, at_us, value)
 
     def _outside(self, outside: AlarmState, at_us: int, value: float) -> None:
         alarm = self.alarm
-        entered = False
         if outside != alarm.state:
             if alarm.pending != outside:
                 alarm.pending, alarm.pending_since_us = outside, at_us
-            entered = at_us - alarm.pending_since_us >= self.rule.for_us
-            if entered:
+            if at_us - alarm.pending_since_us >= self.rule.for_us:
                 alarm.state, alarm.since_us = outside, alarm.pending_since_us
         if outside == alarm.state:
             alarm.pending, alarm.pending_since_us = AlarmState.OK, TIME_NONE
             sums = self.above if outside == AlarmState.ABOVE else self.below
             sums.add(at_us, value)
-            if entered or self.rule.every:
+            if self.rule.every:
                 sums.raised = self.step
 
-    def _inside(self, at_us: int, value: float) -> None:
+    def _inside(self, value: float) -> None:
         alarm, rule = self.alarm, self.rule
         alarm.pending, alarm.pending_since_us = AlarmState.OK, TIME_NONE
         if alarm.state == AlarmState.ABOVE and value > rule.high - rule.hysteresis:
             return
         if alarm.state == AlarmState.BELOW and value < rule.low + rule.hysteresis:
             return
-        if alarm.state != AlarmState.OK:
-            alarm.state, alarm.since_us = AlarmState.OK, TIME_NONE
-            self.cleared = _Outside(CLEARED, 0)
-            self.cleared.add(at_us, value)
-            self.cleared.raised = self.step
+        alarm.state, alarm.since_us = AlarmState.OK, TIME_NONE
 
-    def rows(self, series: int, *, muted: bool, moved: bool) -> list[tuple[int | float, ...]]:
+    def _tell(self, outside: AlarmState, at_us: int, value: float) -> None:
+        """By the reading at hand, which after a mute may lie elsewhere than a state that is held."""
+        alarm = self.alarm
+        alarm.told = alarm.state
+        if alarm.state == AlarmState.OK:
+            self.cleared = sums = _Outside(CLEARED, 0)
+        else:
+            sums = self.above if alarm.state == AlarmState.ABOVE else self.below
+        if alarm.state == AlarmState.OK or alarm.state != outside:
+            sums.add(at_us, value)
+        sums.raised = self.step
+
+    def rows(self, series: int, *, moved: bool) -> list[tuple[int | float, ...]]:
         """A row an event, in the order of their last crossing; one quiet row where only the state moved."""
         raised = [
             sums
@@ -197,14 +211,14 @@ class _Walk:
             if sums.raised >= 0
         ]
         raised.sort(key=lambda sums: sums.raised)
-        if muted or not raised:
+        if self.muted or not raised:
             return [self._row(series, _Outside(0, QUIET))] if moved else []
         return [self._row(series, sums) for sums in raised]
 
     def _row(self, series: int, sums: _Outside) -> tuple[int | float, ...]:
         alarm, rule = self.alarm, self.rule
         return (
-            *(series, sums.kind, sums.flags, alarm.state, alarm.pending, sums.count),
+            *(series, sums.kind, sums.flags, alarm.state, alarm.pending, alarm.told, sums.count),
             *(alarm.since_us, alarm.pending_since_us, rule.low, rule.high),
             *(*sums.first, *sums.last, *sums.extreme),
         )
@@ -292,13 +306,13 @@ class _Readings:
 def _plain(
     readings: _Readings, rules: list[Rule], alarms: dict[int, Alarm], newest: dict[int, int], now_us: int
 ) -> NDArray[np.bool_]:
-    """By series: whether a reading's side is its state, since nothing holds it, and none is late."""
+    """By series: whether a reading's side is its state, since nothing holds it, all was told, and none is late."""
     simple = np.array(
         [
             rule.hysteresis == 0
             and rule.for_us == 0
             and now_us >= rule.mute_until_us
-            and (series not in alarms or not alarms[series].pending)
+            and ((alarm := alarms.get(series)) is None or (not alarm.pending and alarm.told == alarm.state))
             for series, rule in zip(readings.series, rules, strict=True)
         ],
         bool,
@@ -323,13 +337,13 @@ def _walked(
     for place in places:
         series, rule = readings.series[place], rules[place]
         before = alarms.get(series) or Alarm()
-        alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us)
-        walk = _Walk(rule, alarm, newest.get(series, TIME_NONE))
+        alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us, before.told)
+        walk = _Walk(rule, alarm, newest.get(series, TIME_NONE), muted=now_us < rule.mute_until_us)
         rows = slice(readings.begin[place], readings.begin[place] + readings.length[place])
         for at_us, value in zip(readings.at_us[rows].tolist(), readings.values[rows].tolist(), strict=True):
             if isfinite(value):
                 walk.reading(at_us, value)
-        found += walk.rows(series, muted=now_us < rule.mute_until_us, moved=alarm != before)
+        found += walk.rows(series, moved=alarm != before)
         newest[series] = walk.newest_us
         _keep(alarms, series, alarm)
     return np.array(found, TRANSITION)
@@ -385,7 +399,7 @@ def _crossed(
     state = side[ends]
     since = np.where(state == AlarmState.OK, TIME_NONE, _since(readings, place, changed, alarms))
     for n in np.flatnonzero(np.logical_or.reduceat(changed, readings.begin)).tolist():
-        _keep(alarms, readings.series[n], Alarm(int(state[n]), int(since[n])))
+        _keep(alarms, readings.series[n], Alarm(int(state[n]), int(since[n]), told=int(state[n])))
     sums = _Sums.concat(
         _outside(ABOVE_MAX, side == AlarmState.ABOVE, changed, readings.values, place, every),
         _outside(BELOW_MIN, side == AlarmState.BELOW, changed, -readings.values, place, every),
@@ -393,6 +407,7 @@ def _crossed(
     )
     found = _rows_of(sums, readings)
     found["state"], found["since"] = state[sums.place], since[sums.place]
+    found["told"] = found["state"]
     found["low"], found["high"] = low[sums.place], high[sums.place]
     return found
 

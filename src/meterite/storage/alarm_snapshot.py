@@ -37,6 +37,7 @@ ALARM: Final = np.dtype(
         ("series", "<i8"),
         ("state", "u1"),
         ("pending", "u1"),
+        ("told", "u1"),
         ("ordinal", "<u2"),
         ("event_row", "<i8"),
         ("recorded_at", "<i8"),
@@ -50,7 +51,8 @@ ALARM: Final = np.dtype(
         ("extreme", "<f8"),
     ]
 )
-"""A series that isn't at rest, and the last event that told of it (``event_row`` 0: none did, it was muted)."""
+"""A series that isn't at rest, and the last event that told of it (``event_row`` 0: none did, it was muted).
+``told`` is the state that an event said last, which need not be the state at hand."""
 PART_ALARMS: Final = 8192
 """About 750 kB: the writer's lock isn't held for longer than that takes."""
 _TOLD: Final = (
@@ -64,7 +66,7 @@ _TOLD: Final = (
     "extreme_at",
     "extreme",
 )
-_STATE: Final = ("series", "state", "pending", "since", "pending_since")
+_STATE: Final = ("series", "state", "pending", "told", "since", "pending_since")
 _MAGIC: Final = b"MAL1"
 _HEADER: Final = struct.Struct("<4sIII")
 _SILENT: Final = np.dtype([("metric", "<i8"), ("since", "<i8")])
@@ -130,7 +132,7 @@ def _folded(alarms: NDArray[np.void]) -> NDArray[np.void]:
     told = _newest_of(of, (alarms["event_row"] != 0) & (np.arange(len(of)) > other[of]), len(last))
     for name in _TOLD:
         last[name] = np.where(told >= 0, alarms[name][told], 0)
-    kept: NDArray[np.void] = last[(last["state"] != 0) | (last["pending"] != 0)]
+    kept: NDArray[np.void] = last[(last["state"] | last["pending"] | last["told"]) != 0]
     return kept
 
 
@@ -216,8 +218,8 @@ def load_alarms(raw: sqlite3.Connection, org_id: int) -> tuple[dict[int, Alarm],
     snapshot = read_snapshot(raw, org_id)
     rows = snapshot.alarms[list(_STATE)].tolist()
     alarms = {
-        series: Alarm(state, since_us, pending, pending_since_us)
-        for series, state, pending, since_us, pending_since_us in rows
+        series: Alarm(state, since_us, pending, pending_since_us, told)
+        for series, state, pending, told, since_us, pending_since_us in rows
     }
     silent = set(snapshot.silent)
     fold_alarms(raw, org_id, snapshot.event_row >> EVENT_ROW_BITS, alarms, silent)

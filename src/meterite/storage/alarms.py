@@ -50,8 +50,8 @@ def apply_transitions(transitions: NDArray[np.void], alarms: dict[int, Alarm]) -
     series = transitions["series"]
     last = np.flatnonzero(np.append(series[1:] != series[:-1], np.ones(min(len(series), 1), bool)))
     for row in transitions[last].tolist():
-        id_, _, _, state, pending, _, since_us, pending_since_us, *_ = row
-        alarm = Alarm(state, since_us, pending, pending_since_us)
+        id_, _, _, state, pending, told, _, since_us, pending_since_us, *_ = row
+        alarm = Alarm(state, since_us, pending, pending_since_us, told)
         if alarm.at_rest:
             alarms.pop(id_, None)
         else:

@@ -215,7 +215,7 @@ class Alert:
     since_us: int
     """Time of the reading with which it began; of a silence, when it was noticed."""
     reading: AlertReading | None
-    """None where the metric is muted, or silent."""
+    """None where the metric was muted when it began and nothing was told since, or is silent."""
 
     @property
     def silent(self) -> bool:
