@@ -21,7 +21,7 @@ from e2e.server import Server
 from meterite.storage.schema import SCHEMA_REVISION, metadata
 
 KILLS = {1: 5, 3: 3}  # by workers; test_killed_while_compacting has two more
-SOAK_KILLS = {1: 280, 3: 220}
+SOAK_KILLS = {1: 350, 3: 150}
 KILLS_A_FILE = 10  # a look reads the whole file: a new one from time to time
 EACH_COMMIT = {"JOURNAL_ROWS_MAX": "1"}  # so that the service is compacting at every moment
 LARGE_PAGES = 12
@@ -57,6 +57,7 @@ class Killer:
 
     def killed(self, *others):
         """What is left is looked at before the next start mends anything."""
+        self._load.stop()
         self._server.kill()
         gone(self._server.process.pid, *others)
         self._moments.judge()
@@ -281,7 +282,6 @@ def test_killed_while_it_migrates(start):
     load.prepare()
     killer = Killer(server, load, random.Random(0))
     with load:
-        load.send_large()
         load.acknowledged.acquire()
         killer.kill("random")
     log = server.database.with_name("meterite.db-wal")
