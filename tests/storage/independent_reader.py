@@ -27,6 +27,12 @@ STATE_FIELDS = (
 )  # fmt: skip
 
 
+LIVE_RUN_FIELDS = (
+    "id", "window", "seq_first", "seq_last", "applied_seq", "series_first", "series_last", "at_first", "at_last",
+    "count", "bytes", "live_at", "groups", "directory_crc",
+)  # fmt: skip
+
+
 class Reading(NamedTuple):
     series: int
     at: int
@@ -128,6 +134,16 @@ def state_block(blob: bytes) -> list[dict[str, float]]:
     return [dict(zip(STATE_FIELDS, row, strict=True)) for row in packed_rows(blob, b"MST1", "<qBqqdqqd")]
 
 
+def live_runs(blob: bytes, org: int) -> tuple[int, list[dict[str, int]]]:
+    """Up to which seq the org's journal lies in runs, and these."""
+    body = checked(blob, b"MLR1")
+    count, owner, compacted_seq = struct.unpack_from("<Iqq", body)
+    assert owner == org
+    rows = list(struct.iter_unpack("<12q2I", body[20:]))
+    assert len(rows) == count
+    return compacted_seq, [dict(zip(LIVE_RUN_FIELDS, row, strict=True)) for row in rows]
+
+
 def commit_times(blob: bytes) -> dict[int, int]:
     body = checked(blob, b"MCT1")
     count, first = struct.unpack_from("<II", body)
@@ -153,13 +169,13 @@ def read_database(path: str | Path, org: str | None = None) -> dict[tuple[str, s
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         db.execute("BEGIN")  # one snapshot for all that follows
         result = {}
-        for org_id, name, compacted_seq in db.execute("SELECT id, name, compacted_seq FROM org").fetchall():
+        for org_id, name in db.execute("SELECT id, name FROM org").fetchall():
             if org in {None, name}:
-                result.update(_read_org(db, org_id, compacted_seq))
+                result.update(_read_org(db, org_id))
         return result
 
 
-def _read_org(db: sqlite3.Connection, org: int, compacted_seq: int) -> dict[tuple[str, str, int], float]:
+def _read_org(db: sqlite3.Connection, org: int) -> dict[tuple[str, str, int], float]:
     metrics = {
         row[0]: row[1:]
         for row in db.execute(
@@ -175,7 +191,8 @@ def _read_org(db: sqlite3.Connection, org: int, compacted_seq: int) -> dict[tupl
         )
     ]
     by_key: dict[tuple[int, int], list[Reading]] = {}
-    readings = _runs(db, org) + _journal(db, org, compacted_seq)
+    compacted_seq, runs = _live_runs(db, org)
+    readings = _runs(db, runs) + _journal(db, org, compacted_seq)
     for reading in sorted(readings, key=lambda r: r.seq):
         if not any(t.hides(reading) for t in tombstones):
             by_key.setdefault((reading.series, reading.at), []).append(reading)
@@ -196,13 +213,21 @@ def _quarantined(db: sqlite3.Connection, kind: str) -> set[int]:
     return {row[0] for row in db.execute("SELECT row_id FROM quarantine WHERE kind = ?", (kind,))}
 
 
-def _runs(db: sqlite3.Connection, org: int) -> list[Reading]:
+def _live_runs(db: sqlite3.Connection, org: int) -> tuple[int, list[dict[str, int]]]:
+    found = db.execute("SELECT data FROM live_runs WHERE org = ?", (org,)).fetchone()
+    return (0, []) if found is None else live_runs(found[0], org)
+
+
+def _runs(db: sqlite3.Connection, runs: list[dict[str, int]]) -> list[Reading]:
     readings: list[Reading] = []
     bad = _quarantined(db, "segment")
-    query = "SELECT id, directory FROM run WHERE org = ? AND live_at IS NOT NULL AND dead_at IS NULL"
-    for run, blob in db.execute(query, (org,)).fetchall():
-        for number, entry in enumerate(directory(blob)):
-            segment = run << 20 | number
+    for run in runs:
+        (blob,) = db.execute("SELECT directory FROM run WHERE id = ?", (run["id"],)).fetchone()
+        assert struct.unpack_from("<I", blob, 4) == (run["directory_crc"],)
+        entries = directory(blob)
+        assert (len(entries), sum(entry["count"] for entry in entries)) == (run["groups"], run["count"])
+        for number, entry in enumerate(entries):
+            segment = run["id"] << 20 | number
             if segment in bad:
                 continue
             (data,) = db.execute("SELECT data FROM segment WHERE id = ?", (segment,)).fetchone()

@@ -12,6 +12,7 @@ import pytest
 from meterite.model.columns import Batch, Columns
 from meterite.storage.commit_times import encode_commit_times
 from meterite.storage.journalrow import encode_journal, journal_checksum
+from meterite.storage.live_runs import LIVE_RUN, LiveRuns, Run, directory_crc, encode_live_runs
 from meterite.storage.rowgroup import DIRECTORY, directory_entry, encode_directory, encode_row_group
 from meterite.storage.state_block import STATE, encode_state_block
 from storage import independent_reader as reader
@@ -57,6 +58,21 @@ def test_journal_rows(distinct, step):
     assert [tuple(r) for r in reader.journal_row(encode_journal(batch), 9)] == expected
 
 
+def run_of(run: int, *, count: int, directory: bytes) -> Run:
+    """A run of one row group; the bounds are numbers of their own."""
+    return Run(run, 2, 3, 4, 5, 6, 7, 8, 9, count, 11, 12, groups=1, directory_crc=directory_crc(directory))
+
+
+def test_lists_of_live_runs():
+    """By the names of the fields; an org without runs has one, too."""
+    runs = tuple(run_of(n, count=n, directory=bytes(4) + bytes([n, 1, 0, 255])) for n in (1, 70))
+    seq, read = reader.live_runs(encode_live_runs(LiveRuns(9, 77, runs)), 9)
+    assert seq == 77
+    assert [tuple(one) for one in read] == [LIVE_RUN.names] * 2
+    assert [Run(**one) for one in read] == list(runs)
+    assert reader.live_runs(encode_live_runs(LiveRuns(9, 78, ())), 9) == (78, [])
+
+
 def test_commit_times_and_state_blocks():
     """By seq, and by the names of the fields."""
     seq = np.arange(1, 100)
@@ -84,11 +100,12 @@ def test_a_database_put_together_by_hand(tmp_path):
 
 # Only the columns that a reader of readings looks at; docs/format/tables.md has all of them.
 TABLES = {
-    "org": "id, name, compacted_seq",
+    "org": "id, name",
     "metric": "id, org, code, on_conflict, deleted_at",
     "series": "id, org, labels",
     "journal": "id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum, data",
-    "run": "id, org, live_at, dead_at, directory",
+    "live_runs": "org, data",
+    "run": "id, org, directory",
     "segment": "id, org, data",
     "tombstone": "id, org, seq, series, series_first, series_last, at_first, at_last",
     "quarantine": "id, org, kind, row_id",
@@ -118,28 +135,27 @@ def _journal(db: sqlite3.Connection, seq: int, rows: list[tuple[int, int, float]
     _insert(db, "journal", **dict(zip(names, columns, strict=True)), checksum=checksum, data=data)
 
 
-def _run(
-    db: sqlite3.Connection, run: int, rows: list[tuple], live_at: int | None, dead_at: int | None
-) -> None:
+def _run(db: sqlite3.Connection, run: int, rows: list[tuple]) -> Run:
     columns = Columns(*(np.array(c) for c in zip(*rows, strict=True)))
     blob = encode_row_group(columns)
     directory = encode_directory(directory_entry(blob, columns))
-    _insert(db, "run", id=run, org=1, live_at=live_at, dead_at=dead_at, directory=directory)
+    _insert(db, "run", id=run, org=1, directory=directory)
     _insert(db, "segment", id=run << 20, org=1, data=blob)
+    return run_of(run, count=len(columns), directory=directory)
 
 
 def _fill(db: sqlite3.Connection) -> None:
     summed, last, labelled = 1 << 32, 2 << 32, (2 << 32) + 1
-    _insert(db, "org", id=1, name="org_01", compacted_seq=4)
-    _insert(db, "org", id=2, name="other", compacted_seq=0)
+    _insert(db, "org", id=1, name="org_01")
+    _insert(db, "org", id=2, name="other")
     _insert(db, "metric", id=1, org=1, code="sum", on_conflict="sum")
     _insert(db, "metric", id=2, org=1, code="last", on_conflict="last")
     _insert(db, "metric", id=3, org=1, code="gone", on_conflict="last", deleted_at=1)
     _insert(db, "series", id=labelled, org=1, labels='{"host":"a"}')
-    _run(db, 1, [(summed, 10, 1.0, 1), (last, 10, 5.0, 2), (labelled, 10, 6.0, 3)], 1, None)
-    _run(db, 2, [(last, 20, 7.0, 2)], None, None)
-    _run(db, 3, [(last, 30, 7.0, 2)], 1, 2)
-    _run(db, 4, [(last, 40, 7.0, 2)], 1, None)
+    live = _run(db, 1, [(summed, 10, 1.0, 1), (last, 10, 5.0, 2), (labelled, 10, 6.0, 3)])
+    _run(db, 2, [(last, 20, 7.0, 2)])
+    damaged = _run(db, 4, [(last, 40, 7.0, 2)])
+    _insert(db, "live_runs", org=1, data=encode_live_runs(LiveRuns(1, 4, (live, damaged))))
     _insert(db, "quarantine", org=1, kind="segment", row_id=4 << 20)
     _journal(db, 4, [(summed, 10, 100.0)])
     _journal(

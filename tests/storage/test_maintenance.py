@@ -210,7 +210,12 @@ def test_a_damaged_journal_row_stays_and_the_rest_is_compacted(pair):
         ("INSERT INTO segment VALUES (9999 << 20, 1, x'00')", "run 9999 are orphans"),
         ("INSERT INTO series VALUES (77 << 32 | 1, 1, 77, '{}')", "series row"),
         ("UPDATE run SET count = count + 1", "counts or bounds"),
-        ("UPDATE run SET window = window + 1", "org and month"),
+        ("UPDATE run SET window = window + 1", "list of live runs"),
+        ("UPDATE run SET live_at = NULL WHERE id = 1", "list of live runs"),
+        ("UPDATE live_runs SET data = x'00'", "live_runs row of org 1"),
+        ("DELETE FROM live_runs", "live_runs row of org 1"),
+        ("DELETE FROM run WHERE id = 1", "is missing"),
+        ("UPDATE org SET compacted_seq = compacted_seq - 1", "its compacted_seq"),
         ("UPDATE run SET directory = x'00'", "no MRD1 block"),
         ("DELETE FROM commit_time", "time isn't known"),
         ("UPDATE commit_time SET data = x'00'", "commit times"),
@@ -352,7 +357,8 @@ def test_a_deleted_metric_leaves_nothing_but_its_row(pair):
     assert not rows(pair, f"SELECT 1 FROM series WHERE metric = {metric.id}")
     assert len(rows(pair, f"SELECT 1 FROM metric WHERE id = {metric.id}")) == 1
     with closing(sqlite3.connect(pair.place.path)) as conn:
-        left = independent_reader._runs(conn, pair.org_ids["here"])
+        _, runs = independent_reader._live_runs(conn, pair.org_ids["here"])
+        left = independent_reader._runs(conn, runs)
     assert not [r for r in left if first <= r.series <= last]
 
 

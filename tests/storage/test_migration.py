@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import astuple
 
 import numpy as np
 from alembic import command
@@ -12,13 +13,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from meterite.model.columns import Batch
+from meterite.model.columns import Batch, Columns
 from meterite.model.metric import MetricSpec, Notify
 from meterite.storage import migrate
 from meterite.storage.journalrow import encode_journal, journal_checksum
+from meterite.storage.live_runs import RUN_COLUMNS, read_live_runs
 from meterite.storage.maintenance import verify
+from meterite.storage.rowgroup import directory_entry, encode_directory, encode_row_group
 from meterite.storage.schema import SCHEMA_REVISION, metadata
 from meterite.storage.store import SqliteStore
+from storage.place import EVERYTHING as WHOLE
 
 
 def make(path):
@@ -97,6 +101,44 @@ def test_a_file_of_revision_1_keeps_its_data(tmp_path):
         assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_REVISION,)
         assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
     assert verify(f"sqlite:///{path}").ok
+
+
+def test_runs_of_a_file_of_revision_1(tmp_path):
+    """Those that were live are in the list of live runs; one that can't be made of damaged rows is told of."""
+    path = tmp_path / "m.db"
+    make_first(path)
+    names = "id, org, window, seq_first, seq_last, applied_seq, series_first, series_last, at_first, at_last, count"
+    with closing(sqlite3.connect(path)) as conn:
+        for org_id in (1, 2):
+            conn.execute("INSERT INTO org (name, compacted_seq) VALUES (?, 3)", (f"org {org_id}",))
+            for n, live_at, dead_at in ((1, 5, None), (2, 5, 6), (3, None, None), (4, 7, None)):
+                run, series, at = 10 * org_id + n, 2 << 32, 30 + n
+                columns = Columns(*(np.array([number]) for number in (series, at, 1.5, 2)))
+                blob = encode_row_group(columns)
+                values = (run, org_id, 0, 2, 2, 0, series, series, at, at, 1, 1, len(blob), live_at, dead_at)
+                directory = encode_directory(directory_entry(blob, columns))
+                conn.execute(
+                    f"INSERT INTO run ({names}, groups, bytes, live_at, dead_at, directory)"
+                    f" VALUES ({', '.join('?' * 16)})",
+                    (*values, directory),
+                )
+                conn.execute("INSERT INTO segment VALUES (?, ?, ?)", (run << 20, org_id, blob))
+        conn.execute("UPDATE run SET count = 'text' WHERE id = 21")
+        conn.commit()
+    store = make(path)
+    for org_id, times, gaps in ((1, [31, 34], 0), (2, [34], 1)):
+        with closing(store.view(org_id)) as view:
+            assert [at for columns in view.scan(WHOLE) for at in columns.at_us.tolist()] == times
+            assert len(view.gaps(WHOLE)) == gaps
+    with store.database.reading() as conn:
+        live = read_live_runs(conn, 1)
+        ids = ", ".join(map(str, live.ids))
+        rows = conn.exec_driver_sql(
+            f"SELECT {', '.join(RUN_COLUMNS)} FROM run WHERE id IN ({ids}) ORDER BY id"
+        )
+        assert [tuple(row) for row in rows] == [astuple(run)[:-1] for run in live.runs]
+    assert (live.compacted_seq, live.fault) == (3, "")
+    store.close()
 
 
 def test_what_a_metric_says_of_its_events_is_kept(tmp_path):

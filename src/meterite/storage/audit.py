@@ -19,9 +19,10 @@ from meterite.storage.commit_times import decode_commit_times, read_times
 from meterite.storage.journal import driver
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.journalrow import decode_journal, journal_checksum
+from meterite.storage.live_runs import RUN_COLUMNS, directory_crc, read_live_runs
 from meterite.storage.rowgroup import RowGroup, decode_directory
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
-from meterite.storage.snapshot import Parts, RowGroups, Snapshot
+from meterite.storage.snapshot import Parts, RowGroups, Snapshot, compacted_seq
 from meterite.storage.state import States, finite, newest_two
 from meterite.storage.state_block import decode_state_block
 from meterite.storage.windows import window_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from meterite.model.columns import Columns, type_i64
-    from meterite.storage.snapshot import Run
+    from meterite.storage.live_runs import Run
     from meterite.storage.store import SqliteStore
 
 STATES_LOOKED_AT: Final = 1000
@@ -84,7 +85,8 @@ class Audit:
             with self._database.reading() as conn:
                 raw = driver(conn)
                 rows = raw.execute(_JOURNAL, (last, _ROWS)).fetchall()
-                compacted = dict(raw.execute("SELECT id, compacted_seq FROM org").fetchall())
+                orgs = [row[0] for row in raw.execute("SELECT id FROM org").fetchall()]
+                compacted = {org_id: compacted_seq(conn, org_id) for org_id in orgs}
                 swept = dict(raw.execute("SELECT org, max(seq) FROM flip GROUP BY org").fetchall())
                 bad = {r[0] for r in raw.execute("SELECT row_id FROM quarantine WHERE kind = 'journal'")}
             if not rows:
@@ -145,6 +147,7 @@ class Audit:
         try:
             with self._database.reading() as conn:
                 snapshot = Snapshot(self._parts, conn, org_id, close=_ignore)
+                yield from _live_runs(conn, org_id)
             for run in snapshot.runs:
                 self.runs += 1
                 yield from self._run(snapshot, run)
@@ -160,7 +163,11 @@ class Audit:
         with self._database.reading() as conn:
             names = ", ".join(_SUMS)
             query = f"SELECT directory, {names} FROM run WHERE id = ?"  # noqa: S608 -- our own names
-            blob, *stored = driver(conn).execute(query, (run.id,)).fetchone()
+            row = driver(conn).execute(query, (run.id,)).fetchone()
+            if row is None:
+                yield f"run {run.id} is missing; the list of live runs names it."
+                return
+            blob, *stored = row
             low, high = run.id << SEGMENT_BITS, run.id + 1 << SEGMENT_BITS
             query = "SELECT count(*) FROM segment WHERE id >= ? AND id < ?"
             (segments,) = driver(conn).execute(query, (low, high)).fetchone()
@@ -169,6 +176,8 @@ class Audit:
         except DamagedError as exc:
             yield f"run {run.id}: {exc.message}"
             return
+        if directory_crc(blob) != run.directory_crc:
+            yield f"run {run.id}: its directory isn't the one that the list of live runs means."
         if not len(directory) or _sums(directory) != stored:
             yield f"run {run.id}: its counts or bounds aren't its directory's."
         if segments != len(directory):
@@ -261,6 +270,25 @@ class Audit:
             self.states += 1
             if finite(entry or ()) != newest_two(snapshot, metric_id):
                 yield f"metric {metric_id}: its current or last reading isn't what its readings say."
+
+
+def _live_runs(conn: Connection, org_id: int) -> Iterator[str]:
+    """The list against the rows that say the same."""
+    raw = driver(conn)
+    live = read_live_runs(conn, org_id)
+    if live.fault:
+        yield f"live_runs row of org {org_id}: {live.fault}"
+    (seq,) = raw.execute("SELECT compacted_seq FROM org WHERE id = ?", (org_id,)).fetchone()
+    if seq != live.compacted_seq:
+        yield f"org {org_id}: its compacted_seq is {seq}, the list of live runs has {live.compacted_seq}."
+    names = ", ".join(RUN_COLUMNS)
+    query = f"SELECT {names} FROM run WHERE org = ? AND live_at IS NOT NULL AND dead_at IS NULL"  # noqa: S608 -- our own names
+    rows = {row[0]: row for row in raw.execute(query, (org_id,))}
+    for run in live.runs:
+        if rows.pop(run.id, None) != tuple(getattr(run, name) for name in RUN_COLUMNS):
+            yield f"run {run.id}: its row isn't what the list of live runs says."
+    for run_id in rows:
+        yield f"run {run_id} says that it is live; the list of live runs doesn't name it."
 
 
 def _ignore(*_args: object) -> None:

@@ -18,6 +18,7 @@ from meterite.model.errors import DamagedError
 from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import compact_journal
+from meterite.storage.live_runs import read_live_runs
 from meterite.storage.row_fetch import sane_bounds
 from meterite.storage.run_merge import (
     apply_tombstones,
@@ -27,6 +28,7 @@ from meterite.storage.run_merge import (
     windows_to_look_at,
 )
 from meterite.storage.silence import Silences
+from meterite.storage.snapshot import compacted_seq
 from meterite.storage.sweep import Sweeper
 from meterite.storage.windows import window_starts
 from meterite.storage.work import Done, DroppedError, Limits, StoppedError, Work
@@ -37,16 +39,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from meterite.storage.backlog import Waiting
+    from meterite.storage.live_runs import Run
     from meterite.storage.store import SqliteStore
     from meterite.storage.tombstones import Tombstone
 
-_DELETE_TOMBSTONE = (
-    "DELETE FROM tombstone WHERE id = ? AND seq <= (SELECT compacted_seq FROM org WHERE org.id = tombstone.org)"
-    " AND NOT EXISTS (SELECT 1 FROM run WHERE run.org = tombstone.org AND live_at IS NOT NULL AND dead_at IS NULL"
-    " AND applied_seq < tombstone.seq AND seq_first < tombstone.seq"
-    " AND run.series_first <= tombstone.series_last AND run.series_last >= tombstone.series_first"
-    " AND run.at_first <= tombstone.at_last AND run.at_last >= tombstone.at_first)"
-)
+_DELETE_TOMBSTONE = "DELETE FROM tombstone WHERE id = ?"
 
 
 class Compactor:
@@ -179,10 +176,11 @@ class Compactor:
         """Forget what is in runs by now; False where there is no such org, since damage made one up."""
         parts = self._work.store.parts
         with self._work.database.reading() as conn:
-            row = driver(conn).execute("SELECT compacted_seq FROM org WHERE id = ?", (org_id,)).fetchone()
+            known = driver(conn).execute("SELECT 1 FROM org WHERE id = ?", (org_id,)).fetchone()
+            seq = compacted_seq(conn, org_id)
             faults = parts.index.faults(conn)
-        if row is not None:
-            self._work.backlog.bury(org_id, row[0])
+        if known is not None:
+            self._work.backlog.bury(org_id, seq)
             return True
         for row_id in self._work.backlog.drop(org_id):
             fault = faults.get(row_id)
@@ -273,26 +271,22 @@ class Compactor:
             if len(hiding):
                 rewrite = any(t.id in old for t in hiding)
                 worked |= apply_tombstones(self._work, snapshot, run, hiding, rewrite=rewrite)
-        return self._drop_tombstones(list(snapshot.tombstones)) or worked
+        return self._drop_tombstones(org_id, list(snapshot.tombstones)) or worked
 
-    def _drop_tombstones(self, tombstones: list[Tombstone]) -> bool:
+    def _drop_tombstones(self, org_id: int, tombstones: list[Tombstone]) -> bool:
         """Those that hide nothing any more. Proven within the transaction."""
         dropped = 0
         for start in range(0, len(tombstones), 100):
             with self._work.database.reading() as conn:
-                ready = self._ready(conn, tombstones[start : start + 100])
-            if ready:
+                spent = _spent(conn, org_id, tombstones[start : start + 100])
+            if spent:
                 with self._work.write() as conn:
-                    for tombstone in ready:
+                    for tombstone in _spent(conn, org_id, spent):
                         dropped += driver(conn).execute(_DELETE_TOMBSTONE, (tombstone.id,)).rowcount
                         self._first_seen.pop(tombstone.id, None)
         if dropped:
             self._work.look = True  # labels of deleted metrics
         return dropped > 0
-
-    def _ready(self, conn: Connection, tombstones: list[Tombstone]) -> list[Tombstone]:
-        statement = _DELETE_TOMBSTONE.replace("DELETE", "SELECT 1", 1)
-        return [t for t in tombstones if driver(conn).execute(statement, (t.id,)).fetchone() is not None]
 
     # The file
 
@@ -316,3 +310,21 @@ class Compactor:
             self._work.checkpoint()
         self._work.checkpoint(truncate=True)
         return free
+
+
+def _spent(conn: Connection, org_id: int, tombstones: list[Tombstone]) -> list[Tombstone]:
+    """Those that have nothing to hide any more, in the journal or in a run."""
+    live = read_live_runs(conn, org_id)
+    if live.fault:
+        return []
+    return [t for t in tombstones if t.seq <= live.compacted_seq and not any(_hides(t, r) for r in live.runs)]
+
+
+def _hides(tombstone: Tombstone, run: Run) -> bool:
+    return (
+        max(run.applied_seq, run.seq_first) < tombstone.seq
+        and run.series_first <= tombstone.series_last
+        and run.series_last >= tombstone.series_first
+        and run.at_first <= tombstone.at_last
+        and run.at_last >= tombstone.at_first
+    )

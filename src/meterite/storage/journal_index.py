@@ -18,6 +18,7 @@ from meterite.model.errors import DamagedError
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.database import driver_of
 from meterite.storage.journalrow import columns_hold, extent_of
+from meterite.storage.live_runs import read_live_runs
 from meterite.storage.row_fetch import fetch_blob, sane_bounds
 from meterite.storage.schema import JOURNAL_ROW_BITS
 
@@ -126,9 +127,7 @@ class JournalIndex:
                 self._forget_compacted(conn, org_id)
 
     def _forget_compacted(self, conn: Connection, org_id: int) -> None:
-        query = "SELECT compacted_seq FROM org WHERE id = ?"
-        (seq,) = driver_of(conn).execute(query, (org_id,)).fetchone() or (0,)
-        before = (seq + 1 << JOURNAL_ROW_BITS) - 1
+        before = (read_live_runs(conn, org_id).compacted_seq + 1 << JOURNAL_ROW_BITS) - 1
         kept = self._kept[org_id]
         compacted = int(np.frombuffer(kept, JOURNAL_BOUNDS)["id"].searchsorted(before, "right"))
         del kept[: compacted * _FIELDS]

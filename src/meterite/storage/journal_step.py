@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from meterite.model.columns import Columns
@@ -23,6 +23,7 @@ from meterite.storage.commit_times import (
     encode_commit_times,
     quarantine_id,
 )
+from meterite.storage.flip_runs import flip_runs
 from meterite.storage.journal import driver, read_clock, write_clock
 from meterite.storage.journal_sort import JournalSorter, newest_keys
 from meterite.storage.resolve import resolve
@@ -31,15 +32,13 @@ from meterite.storage.run_writer import FLUSH_BYTES, RunWriter
 from meterite.storage.schema import JOURNAL_ROW_BITS
 from meterite.storage.schema import commit_time as commit_time_table
 from meterite.storage.schema import flip as flip_table
-from meterite.storage.schema import org as org_table
-from meterite.storage.schema import run as run_table
 from meterite.storage.schema import state as state_table
 from meterite.storage.schema import watermark as watermark_table
 from meterite.storage.snapshot import compacted_seq, pieces_of
 from meterite.storage.state import BLOCK_BITS, encode_block, everything, fold_fresh, read_block
 from meterite.storage.tombstones import mask_erased
 from meterite.storage.watermarks import encode_watermarks, read_marks
-from meterite.storage.work import DroppedError, blocked
+from meterite.storage.work import blocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,16 +225,9 @@ def _flip(work: Work, flip: _Flip) -> None:
         with work.write() as conn:
             flip.writer.flush(conn)
     with work.write() as conn:
-        moved = conn.execute(
-            update(org_table)
-            .where(org_table.c.id == org_id, org_table.c.compacted_seq == prefix.from_seq)
-            .values(compacted_seq=prefix.upto)
-        )
-        if moved.rowcount != 1:
-            raise DroppedError
         flip.writer.flush(conn)
         now = work.now()
-        make_live(conn, flip.writer.run_ids, now)
+        flip_runs(conn, org_id, now, live=flip.writer.runs, compacted=(prefix.from_seq, prefix.upto))
         _upsert(conn, state_table, flip.blocks, ("org", "block"))
         _upsert(conn, commit_time_table, flip.times, ("org", "seq_first"))
         _upsert(conn, watermark_table, [flip.marks], ("org",))
@@ -245,18 +237,6 @@ def _flip(work: Work, flip: _Flip) -> None:
             conn, read_clock(conn)
         )  # the journal's last row, which counts as the clock, will be removed
     work.logged(size)
-
-
-def make_live(conn: Connection, run_ids: list[int], now: int) -> None:
-    """DroppedError where one of the runs is gone, or is being swept."""
-    for run_id in run_ids:
-        made = conn.execute(
-            update(run_table)
-            .where(run_table.c.id == run_id, run_table.c.live_at.is_(None), run_table.c.dead_at.is_(None))
-            .values(live_at=now)
-        )
-        if made.rowcount != 1:
-            raise DroppedError
 
 
 def _upsert(conn: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:

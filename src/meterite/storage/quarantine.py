@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from meterite.storage.journal_index import Fault
 
-HOLD_READINGS: Final = frozenset({"journal", "segment"})
+HOLD_READINGS: Final = frozenset({"journal", "segment", "live_runs"})
 """Kinds of rows in which readings lie."""
 
 
@@ -24,6 +24,8 @@ def read_quarantine(conn: Connection, org_id: int) -> list[Row[Any]]:
 
 def gap_of(row: Row[Any] | Fault) -> str:
     """What a reader is told of a row that held readings."""
+    if row.kind == "live_runs":
+        return "The list of what is stored was damaged: readings may be missing."
     return (
         f"A damaged {row.kind} row is left out: readings from {format_rfc3339(_clip(row.at_first))} "
         f"to {format_rfc3339(_clip(row.at_last))} may be missing."

@@ -6,17 +6,16 @@ old is still live. A reading's window follows from its time, so that runs of dif
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import update
 
-from meterite.storage.journal import driver
-from meterite.storage.journal_step import make_live
+from meterite.storage.flip_runs import flip_runs, raise_applied
+from meterite.storage.live_runs import orgs_with_runs, read_live_runs
 from meterite.storage.merge import merge
 from meterite.storage.run_writer import RunWriter
 from meterite.storage.schema import SEGMENT_BITS
-from meterite.storage.schema import run as run_table
 from meterite.storage.state import everything
 from meterite.storage.tombstones import mask_erased
 from meterite.storage.work import DroppedError, blocked
@@ -27,67 +26,60 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from meterite.storage.snapshot import Run, Snapshot
+    from meterite.storage.live_runs import Run
+    from meterite.storage.snapshot import Snapshot
     from meterite.storage.tombstones import Tombstone, Tombstones
     from meterite.storage.work import Limits, Work
-
-_CANDIDATES = (
-    "SELECT id, count, live_at, at_last FROM run"
-    " WHERE org = ? AND window = ? AND live_at IS NOT NULL AND dead_at IS NULL ORDER BY id"
-)
 
 
 def windows_to_look_at(conn: Connection) -> set[tuple[int, int]]:
     """(org, window) of all windows with more than one live run."""
-    rows = driver(conn).execute(
-        "SELECT org, window FROM run WHERE live_at IS NOT NULL AND dead_at IS NULL"
-        " GROUP BY org, window HAVING count(*) > 1"
-    )
-    return {(org_id, window) for org_id, window in rows}
+    found = set()
+    for org_id in orgs_with_runs(conn):
+        windows = Counter(run.window for run in read_live_runs(conn, org_id).runs)
+        found |= {(org_id, window) for window, count in windows.items() if count > 1}
+    return found
 
 
 def choose_runs(
     conn: Connection, limits: Limits, org_id: int, window: int, now_us: int, closes_us: int
 ) -> list[int]:
     """The runs of the window that are to become one now; none where it isn't time."""
-    runs = driver(conn).execute(_CANDIDATES, (org_id, window)).fetchall()
+    live = read_live_runs(conn, org_id).runs
+    runs = [run for run in live if run.window == window]
     if len(runs) < 2:
         return []
     if limits.last_tier:
         return _ids(sorted(runs, key=_count)[: limits.inputs_max])
-    (newest,) = (
-        driver(conn)
-        .execute("SELECT max(at_last) FROM run WHERE org = ? AND dead_at IS NULL", (org_id,))
-        .fetchone()
-    )
+    newest = max(run.at_last for run in live)
     closed = newest >= closes_us and now_us >= closes_us
     if (
         closed
-        and now_us - max(row[2] for row in runs) >= limits.quiet_s * 1e6
+        and now_us - max(run.live_at for run in runs) >= limits.quiet_s * 1e6
         and _worth_it(runs, limits, now_us)
     ):
         return _ids(sorted(runs, key=_count)[: limits.inputs_max])
     return _one_class(runs, limits)
 
 
-def _count(row: tuple[int, ...]) -> int:
-    return row[1]
+def _count(run: Run) -> int:
+    return run.count
 
 
-def _ids(rows: Sequence[tuple[int, ...]]) -> list[int]:
-    return sorted(row[0] for row in rows)
+def _ids(runs: Sequence[Run]) -> list[int]:
+    return sorted(run.id for run in runs)
 
 
-def _worth_it(runs: Sequence[tuple[int, ...]], limits: Limits, now_us: int) -> bool:
+def _worth_it(runs: Sequence[Run], limits: Limits, now_us: int) -> bool:
     """Whether what lies beside the largest run is a tenth of it, or old."""
     *others, largest = sorted(runs, key=_count)
-    waits = now_us - min(row[2] for row in others)
-    return sum(map(_count, others)) * 10 >= largest[1] or waits >= limits.late_s * 1e6
+    waits = now_us - min(run.live_at for run in others)
+    return sum(map(_count, others)) * 10 >= largest.count or waits >= limits.late_s * 1e6
 
 
-def _one_class(runs: Sequence[tuple[int, ...]], limits: Limits) -> list[int]:
+def _one_class(runs: Sequence[Run], limits: Limits) -> list[int]:
     """Where a size class (a factor of 8 wide) is full: its runs and all smaller ones."""
-    classes = np.array([_size_class(row[1]) for row in runs])
+    classes = np.array([_size_class(run.count) for run in runs])
     counts = np.bincount(classes)
     wanted = np.full(len(counts), limits.fan_in)
     wanted[_size_class(limits.large) :] = limits.fan_in_large
@@ -132,16 +124,7 @@ def _replace(work: Work, writer: RunWriter, run_ids: list[int]) -> None:
     with work.write() as conn:
         writer.flush(conn)
         now = work.now()
-        died = conn.execute(
-            update(run_table)
-            .where(
-                run_table.c.id.in_(run_ids), run_table.c.live_at.is_not(None), run_table.c.dead_at.is_(None)
-            )
-            .values(dead_at=now)
-        )
-        if died.rowcount != len(run_ids):
-            raise DroppedError
-        make_live(conn, writer.run_ids, now)
+        flip_runs(conn, writer.org_id, now, live=writer.runs, dead=run_ids)
     work.dead.update(dict.fromkeys(run_ids, now))
 
 
@@ -179,12 +162,7 @@ def apply_tombstones(
     touched = np.logical_or.reduce([_touched(directory, t) for t in tombstones])
     if not touched.any():
         with work.write() as conn:
-            raised = conn.execute(
-                update(run_table)
-                .where(run_table.c.id == run.id, run_table.c.dead_at.is_(None))
-                .values(applied_seq=snapshot.seq)
-            )
-        return raised.rowcount == 1
+            return raise_applied(conn, snapshot.org_id, run.id, snapshot.seq)
     if not rewrite or blocked(snapshot, run.window):
         return False
     writer = RunWriter(work, snapshot.org_id)

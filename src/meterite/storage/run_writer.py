@@ -14,6 +14,7 @@ from sqlalchemy import insert, update
 
 from meterite.model.columns import Columns
 from meterite.storage.journal import driver
+from meterite.storage.live_runs import Run, directory_crc
 from meterite.storage.rowgroup import ROW_GROUP_READINGS, directory_entry, encode_directory, encode_row_group
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.schema import run as run_table
@@ -45,12 +46,13 @@ class RunWriter:
 
     def __init__(self, work: Work, org_id: int) -> None:
         self._work = work
-        self._org_id = org_id
+        self.org_id = org_id
         self._runs: list[_Run] = []
         self._parts: list[Columns] = []
         self._buffered = 0
         self._unwritten = 0
-        self.run_ids: list[int] = []
+        self.runs: list[Run] = []
+        """Those that were finished and written, not yet live."""
 
     def begin(self, window: int, applied_seq: int) -> None:
         self._runs.append(_Run(window, applied_seq))
@@ -111,16 +113,17 @@ class RunWriter:
                 raise DroppedError
             values = _values(run) if run.finished else _unfinished(run)
             if not run.id:
-                result = conn.execute(insert(run_table).values(org=self._org_id, **values))
+                result = conn.execute(insert(run_table).values(org=self.org_id, **values))
                 run.id = int(result.inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
-                self.run_ids.append(run.id)
             elif run.finished:
                 conn.execute(update(run_table).where(run_table.c.id == run.id).values(**values))
             driver(conn).executemany(
                 "INSERT INTO segment VALUES (?,?,?)",
-                [(run.id << SEGMENT_BITS | number, self._org_id, blob) for number, blob in run.blobs],
+                [(run.id << SEGMENT_BITS | number, self.org_id, blob) for number, blob in run.blobs],
             )
             run.blobs.clear()
+            if run.finished:
+                self.runs.append(_written(run.id, values))
         self._runs = [run for run in self._runs if not run.finished]
         self._work.logged(self._unwritten)
         self._unwritten = 0
@@ -151,6 +154,11 @@ def _values(run: _Run) -> dict[str, Any]:
         values[f"{name}_first"] = int(directory[f"{name}_first"].min())
         values[f"{name}_last"] = int(directory[f"{name}_last"].max())
     return values
+
+
+def _written(run_id: int, values: dict[str, Any]) -> Run:
+    numbers = {name: value for name, value in values.items() if name != "directory"}
+    return Run(id=run_id, live_at=0, directory_crc=directory_crc(values["directory"]), **numbers)
 
 
 def _group_end(columns: Columns, start: int) -> int:

@@ -158,6 +158,12 @@ run = Table(
     Index("run_org", "org", "window"),
     sqlite_autoincrement=True,
 )
+live_runs = Table(
+    "live_runs",
+    metadata,
+    Column("org", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
 segment = Table(
     "segment",
     metadata,

@@ -15,13 +15,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import select
 
 from meterite.model.columns import Columns
 from meterite.model.errors import DamagedError
 from meterite.storage.commit_times import COMMIT_TIME, read_times
 from meterite.storage.journal import driver, read_clock
+from meterite.storage.journal_index import Fault
 from meterite.storage.journalrow import decode_journal
+from meterite.storage.live_runs import LIVE_RUNS, LiveRunsIndex, Run, directory_crc, read_live_runs
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.policy_index import PolicyIndex
 from meterite.storage.quarantine import HOLD_READINGS, gap_of, read_quarantine
@@ -34,8 +35,6 @@ from meterite.storage.row_fetch import (
 )
 from meterite.storage.rowgroup import DIRECTORY, RowGroup, decode_directory, directory_entry
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
-from meterite.storage.schema import org as org_table
-from meterite.storage.schema import run as run_table
 from meterite.storage.tombstone_index import TombstoneIndex
 
 if TYPE_CHECKING:
@@ -47,14 +46,13 @@ if TYPE_CHECKING:
     from meterite.model.columns import type_i64
     from meterite.storage.database import Database
     from meterite.storage.interface import Span
-    from meterite.storage.journal_index import Fault, JournalIndex
+    from meterite.storage.journal_index import JournalIndex
 
 SNAPSHOT_GRACE_S: Final = 600
 _FETCH_ROWS: Final = 500
 _FETCH_READINGS: Final = 1 << 18
-_ORG: Final = "SELECT compacted_seq, catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
+_ORG: Final = "SELECT catalog_version, (SELECT max(id) FROM metric) FROM org WHERE id = ?"
 _SIDES: Final = ("series_first", "series_last", "at_first", "at_last")
-_RUN_IS_LIVE: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NOT NULL AND dead_at IS NULL"
 _JOURNAL_QUERY: Final = f"SELECT {JOURNAL_NAMES} FROM journal WHERE id IN ({{ids}}) ORDER BY id"  # noqa: S608 -- our own names
 
 
@@ -92,23 +90,6 @@ class RowGroups:
             self._bytes -= size
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The sorted row groups that one compaction wrote."""
-
-    id: int
-    window: int
-    seq_first: int
-    applied_seq: int
-    series_first: int
-    series_last: int
-    at_first: int
-    at_last: int
-    count: int
-    bytes: int
-    live_at: int
-
-
 @dataclass(slots=True)
 class Parts:
     """What a snapshot shares with the others of its store."""
@@ -119,20 +100,12 @@ class Parts:
     damaged: Callable[[str, int, int, Sequence[int], str], None]
     policies: PolicyIndex = field(default_factory=PolicyIndex)
     tombstones: TombstoneIndex = field(default_factory=TombstoneIndex)
+    live_runs: LiveRunsIndex = field(default_factory=LiveRunsIndex)
     directories: OrderedDict[int, NDArray[np.void]] = field(default_factory=OrderedDict)
 
 
-def read_runs(conn: Connection, org_id: int) -> list[Run]:
-    """The org's live runs, oldest first."""
-    columns = run_table.c
-    query = select(*(columns[name] for name in Run.__slots__)).where(
-        columns.org == org_id, columns.live_at.is_not(None), columns.dead_at.is_(None)
-    )
-    return [Run(*row) for row in conn.execute(query.order_by(columns.id))]
-
-
 def compacted_seq(conn: Connection, org_id: int) -> int:
-    return conn.execute(select(org_table.c.compacted_seq).where(org_table.c.id == org_id)).scalar() or 0
+    return read_live_runs(conn, org_id).compacted_seq
 
 
 class Snapshot:
@@ -151,17 +124,21 @@ class Snapshot:
         self._close: Callable[[], None] | None = close
         self.org_id = org_id
         self.seq = read_clock(conn).seq if upto is None else upto
-        org = driver(conn).execute(_ORG, (org_id,)).fetchone() or (0, 0, 0)
-        self.compacted_seq: int = org[0]
+        catalog_version, metric_last = driver(conn).execute(_ORG, (org_id,)).fetchone() or (0, 0)
+        live = parts.live_runs.live_runs(conn, org_id)
+        self.compacted_seq = live.compacted_seq
         last_id = (self.seq + 1 << JOURNAL_ROW_BITS) - 1
         journal = parts.index.rows(conn, org_id, self.compacted_seq)
         self.journal = journal[: journal["id"].searchsorted(last_id, "right")]
-        self.runs = read_runs(conn, org_id)
+        self.runs = live.runs
         self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
-        self.policies = parts.policies.policies(conn, org_id, org[1], org[2] or 0)
+        self.policies = parts.policies.policies(conn, org_id, catalog_version, metric_last or 0)
         quarantined = read_quarantine(conn, org_id)
         self.quarantined: list[Row[Any] | Fault] = [r for r in quarantined if r.kind in HOLD_READINGS]
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in quarantined}
+        if live.fault:
+            first, last, at_first, at_last = sane_bounds(())
+            self._take_fault(Fault(org_id, org_id, first, last, at_first, at_last, LIVE_RUNS, live.fault))
         self._take_faults(conn)
         bad = [row_id for kind, row_id in self.bad if kind == "journal"]
         if bad:
@@ -174,10 +151,14 @@ class Snapshot:
         """
         for fault in self._parts.index.faults(conn).values():
             mine = fault.org_id == self.org_id and fault.row_id >> JOURNAL_ROW_BITS > self.compacted_seq
-            if mine and (fault.kind, fault.row_id) not in self.bad:
-                self._parts.damaged(fault.kind, fault.row_id, fault.org_id, fault.bounds, fault.reason)
-                self.quarantined.append(fault)
-                self.bad.add((fault.kind, fault.row_id))
+            if mine:
+                self._take_fault(fault)
+
+    def _take_fault(self, fault: Fault) -> None:
+        if (fault.kind, fault.row_id) not in self.bad:
+            self._parts.damaged(fault.kind, fault.row_id, fault.org_id, fault.bounds, fault.reason)
+            self.quarantined.append(fault)
+            self.bad.add((fault.kind, fault.row_id))
 
     def gaps(self, span: Span) -> list[str]:
         return [
@@ -288,29 +269,33 @@ class Snapshot:
         directory = kept.get(run.id)
         if directory is None:
             try:
-                with self._parts.database.reading() as conn:
-                    blob = fetch_blob(driver(conn), "SELECT directory FROM run WHERE id = ?", (run.id,))
-                if blob is not None:
-                    directory = decode_directory(blob)
+                directory = self._read_directory(run)
             except DamagedError:
+                if not self._is_live(run.id):
+                    raise _outlived() from None
                 directory = self._directory_from_segments(run)
-            if directory is None:
-                raise _outlived()
             kept[run.id] = directory
             while len(kept) > 1024:
                 kept.popitem(last=False)
         return directory
 
-    def _directory_from_segments(self, run: Run) -> NDArray[np.void]:
-        """What a damaged directory said; each row group says it of itself. A row group in quarantine spans the run."""
+    def _read_directory(self, run: Run) -> NDArray[np.void]:
         with self._parts.database.reading() as conn:
-            groups = conn.execute(select(run_table.c.groups).where(run_table.c.id == run.id)).scalar()
-        if groups is None:
-            raise _outlived()
-        directory = np.zeros(groups, DIRECTORY)
+            blob = fetch_blob(driver(conn), "SELECT directory FROM run WHERE id = ?", (run.id,))
+        if blob is None or directory_crc(blob) != run.directory_crc:
+            raise DamagedError("damaged", "A run's directory isn't the one that was written.")
+        return decode_directory(blob)
+
+    def _is_live(self, run_id: int) -> bool:
+        with self._parts.database.reading() as conn:
+            return run_id in self._parts.live_runs.live_runs(conn, self.org_id).ids
+
+    def _directory_from_segments(self, run: Run) -> NDArray[np.void]:
+        """What a lost directory said; each row group says it of itself. A row group in quarantine spans the run."""
+        directory = np.zeros(run.groups, DIRECTORY)
         for name in _SIDES:
             directory[name] = getattr(run, name)
-        for number in range(groups):
+        for number in range(run.groups):
             segment_id = run.id << SEGMENT_BITS | number
             if ("segment", segment_id) not in self.bad:
                 directory[number : number + 1] = self._entry_of(segment_id, directory[number])
@@ -328,9 +313,7 @@ class Snapshot:
 
         In a run that isn't live any more it is no damage: others took its place, and it is swept or will be.
         """
-        with self._parts.database.reading() as conn:
-            live = driver(conn).execute(_RUN_IS_LIVE, (segment_id >> SEGMENT_BITS,)).fetchone()
-        if live is None:
+        if not self._is_live(segment_id >> SEGMENT_BITS):
             return _outlived()
         sides = [int(bounds[n]) for n in _SIDES]
         self._parts.damaged("segment", segment_id, self.org_id, sides, found.message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterite.storage.backlog import last_id_of
 from meterite.storage.journal import driver
+from meterite.storage.live_runs import orgs_with_runs, read_live_runs
 from meterite.storage.schema import SEGMENT_BITS
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.work import STEP_S
@@ -47,7 +48,11 @@ class Sweeper:
         with self._work.database.reading() as conn:
             raw = driver(conn)
             rows = raw.execute("SELECT id, dead_at FROM run WHERE live_at IS NULL OR dead_at IS NOT NULL")
-            self._work.dead = {run_id: dead_at or 0 for run_id, dead_at in rows}
+            dead = {run_id: dead_at or 0 for run_id, dead_at in rows}
+            for org_id in orgs_with_runs(conn) if dead else ():
+                for run_id in read_live_runs(conn, org_id).ids:  # damage alone calls such a one dead
+                    dead.pop(run_id, None)
+            self._work.dead = dead
             self._purge = _without_events(raw, raw.execute(_DEAD_METRICS).fetchall())
 
     def sweep(self) -> bool:
@@ -80,6 +85,7 @@ class Sweeper:
             self._work.learn(conn)
             bad = driver(conn).execute("SELECT row_id FROM quarantine WHERE kind = 'journal'").fetchall()
             damaged = {row[0] for row in bad} | self._faults(conn)
+            seq = min(seq, compacted_seq(conn, org_id))
         ids = [row_id for row_id in self._work.backlog.dead(org_id, seq) if row_id not in damaged]
         self._delete("DELETE FROM journal WHERE id = ?", ids)
         self._work.backlog.removed(org_id, seq)

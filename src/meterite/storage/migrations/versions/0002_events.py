@@ -15,6 +15,33 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     _add_events()
     _check_journal_columns()
+    _list_live_runs()
+
+
+def _list_live_runs() -> None:
+    """What was read by the columns of ``run`` and ``org`` is read by a list with a checksum."""
+    op.create_table(
+        "live_runs",
+        sa.Column("org", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("org"),
+    )
+    conn = op.get_bind()
+    query = (
+        'SELECT id, "window", seq_first, seq_last, applied_seq, series_first, series_last, at_first, at_last,'
+        " count, bytes, live_at, groups, directory FROM run"
+        " WHERE org = ? AND live_at IS NOT NULL AND dead_at IS NULL ORDER BY id"
+    )
+    orgs = conn.exec_driver_sql("SELECT id, compacted_seq FROM org WHERE compacted_seq > 0").fetchall()
+    for org_id, compacted_seq in orgs:
+        runs = conn.exec_driver_sql(query, (org_id,)).fetchall()
+        try:
+            rows = [struct.pack("<12qI", *numbers) + directory[4:8] for *numbers, directory in runs]
+        except (TypeError, struct.error):
+            continue  # damaged: without a list the rows are read, and that is told
+        checked = struct.pack("<Iqq", len(rows), org_id, compacted_seq) + b"".join(rows)
+        data = b"MLR1" + struct.pack("<I", zlib.crc32(checked)) + checked
+        conn.exec_driver_sql("INSERT INTO live_runs VALUES (?, ?)", (org_id, data))
 
 
 def _check_journal_columns() -> None:
