@@ -172,15 +172,27 @@ def test_a_reader_that_leaves_ends_it(file):
     assert error == b""
 
 
+def heed_ctrl_c():
+    """A test run in the background ignores it, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_it_in_order(file):
     """What was printed before is whole."""
     file.cross("one", 11)
     with subprocess.Popen(
-        [*COMMAND, "--after", FIRST], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+        [*COMMAND, "--after", FIRST],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509 -- no other thread holds a lock that it needs
     ) as process:
-        assert readings(process.stdout.readline().decode()) == [11]
-        file.cross("two", 12)
-        assert readings(process.stdout.readline().decode()) == [12]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-        assert process.stderr.read() == b""
+        try:
+            assert readings(process.stdout.readline().decode()) == [11]
+            file.cross("two", 12)
+            assert readings(process.stdout.readline().decode()) == [12]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
