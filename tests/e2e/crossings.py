@@ -13,7 +13,7 @@ import json
 import random
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from e2e.load import BEGIN_US, encode, micros, time_of
@@ -109,24 +109,26 @@ class Crossings:
 
     def _run(self, way, seed):
         choice = random.Random(seed)
-        connection = self._connect()
-        while not self._stop.wait(choice.uniform(0, PAUSE_S)):
-            if choice.random() < RECONNECT:
-                connection.close()
-            place, sent, body = self._request(way, choice)
-            self.sent.append(sent)
-            try:
-                status, _ = ask(connection, way, "POST", place, body)
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                continue
-            assert status in {200, 503}
-            if status == 200:
-                sent.acknowledged = True
-                with suppress(IndexError):
-                    self._signs.pop()()
-                self.acknowledged.release()
-        connection.close()
+        with closing(self._connect()) as connection:
+            while not self._stop.wait(choice.uniform(0, PAUSE_S)):
+                if choice.random() < RECONNECT:
+                    connection.close()
+                self._send(connection, way, choice)
+
+    def _send(self, connection, way, choice):
+        place, sent, body = self._request(way, choice)
+        self.sent.append(sent)
+        try:
+            status, answer = ask(connection, way, "POST", place, body)
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            return
+        assert status in {200, 503}, f"{status} {answer[:500]} for {place} {body[:200]}"
+        if status == 200:
+            sent.acknowledged = True
+            with suppress(IndexError):
+                self._signs.pop()()
+            self.acknowledged.release()
 
     def _request(self, way, choice):
         """One reading, or one of each of some series."""
@@ -254,8 +256,8 @@ class Left:
 def ask(connection, way, method, place, body=None):
     headers = {"x-auth-token": way.token, "content-type": "application/json"}
     connection.request(method, place, body, headers)
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+    with connection.getresponse() as answer:
+        return answer.status, answer.read()
 
 
 def fact(event):
