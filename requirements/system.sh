@@ -3,11 +3,12 @@
 # systemd (a container). It never fails: a test whose program is missing says so, and fails where it could be had.
 # No service is started: what tests need they start themselves, on loopback.
 set -u
-list=$(sed -e 's/#.*//' "$(dirname "$0")/system.txt")
+PATH=$PATH:/usr/sbin:/sbin
 missing=
-for package in $list; do
-	command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
-done
+while read -r package program; do
+	case $package in '' | '#'*) continue ;; esac
+	command -v "${program:-$package}" >/dev/null 2>&1 || missing="$missing $package"
+done <"$(dirname "$0")/system.txt"
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -13,14 +13,12 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import signal
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 
 import aiohttp
 
-PROGRAM = "chromium"
 HOST = "localtest.me"
 FLAGS = (
     "--headless",
@@ -39,10 +37,6 @@ FLAGS = (
 SECONDS = 30
 MESSAGE_BYTES_MAX = 64 << 20
 DOMAINS = ("Page", "Network", "Runtime", "Log", "Audits")
-
-
-def program():
-    return shutil.which(PROGRAM)
 
 
 class Page:
@@ -141,12 +135,12 @@ class Page:
 
 
 @asynccontextmanager
-async def chromium():
+async def chromium(program):
     """A browser; the address at which it is told what to do."""
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
-            program(),
+            program,
             *FLAGS,
             f"--user-data-dir={profile}",
             "about:blank",

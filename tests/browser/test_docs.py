@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
 
-from browser.devtools import HOST, PROGRAM, chromium, page, program
+from browser.devtools import HOST, chromium, page
 from e2e.server import ONE, Server
+from programs import program
 
 SWAGGER = "document.querySelectorAll('.opblock').length > 10"
 REDOC = "document.querySelectorAll('[data-section-id]').length > 10"
@@ -36,12 +35,7 @@ def runner():
 @pytest.fixture(scope="module")
 def browser(runner):
     """One for all tests; each has a page and cookies of its own."""
-    if program() is None:
-        missing = f"{PROGRAM} is missing, so that nothing here is proven: make setup-system"
-        if shutil.which("apt-get") or os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    running = chromium()
+    running = chromium(program("chromium"))
     yield runner.run(running.__aenter__())
     runner.run(running.__aexit__(None, None, None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from meterite.api.caller import (
     parse_filters,
 )
 from meterite.api.describe import body, problems, reference
+from meterite.api.ingest import ingest
 from meterite.api.route import PlaceRoute
 from meterite.api.schemas import Committed, ReadingColumns, ReadingRow, Receipt, StoredReading
 from meterite.api.stream import stream_readings
@@ -70,12 +72,8 @@ async def record_readings(
     ] = None,
 ) -> Response:
     """Record many readings: rows, columns, or an array of those; all or nothing unless `partial=accept`."""
-    decode = readings_decoder(request.headers.get("content-type"))
-    readings_max: int = request.app.state.readings_max
-    decoded = decode(await request.body(), precision=precision, readings_max=readings_max)
-    done = await called.service.recorder.record(
-        called.org, decoded, partial=partial is not None, full=receipt is not None
-    )
+    decode = functools.partial(readings_decoder(request.headers.get("content-type")), precision=precision)
+    done = await ingest(called, request, decode, partial=partial is not None, full=receipt is not None)
     refused = bool(done.rejected) and not done.accepted
     committed_at_us = done.committed_at_us if done.accepted else None
     answer = encode_receipt(done.accepted, done.rejected, committed_at_us, done.replaced, done.unchanged)

@@ -7,10 +7,13 @@ makes of it, :class:`Columns` what the store keeps and gives back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 type_i64 = NDArray[np.int64]
 type_f64 = NDArray[np.float64]
@@ -33,7 +36,7 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that was not taken: its number in the request (from 0), a stable code, a sentence."""
+    """A row that was not taken: its place in the request (as ``Decoded.counted``), a stable code, a sentence."""
 
     index: int
     code: str
@@ -41,11 +44,22 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """What a format tells of a metric beside its readings; an empty text tells nothing."""
+
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """A request's readings. Row i is ``keys[key_index[i]]`` at ``at_us[i]`` with ``values[i]``.
 
-    ``keys`` are distinct. ``row`` holds each row's number in the request where rows were left out (rejected),
-    else None. ``at_us`` is µs since 1970 UTC, or :data:`NO_TIME`.
+    ``keys`` are distinct. ``row`` holds each row's place in the request, or is None where that is its number;
+    ``counted`` says what places count: readings from 0 (``index``), or lines from 1 (``line``; one may hold several).
+    ``at_us`` is µs since 1970 UTC, or :data:`NO_TIME`. ``skipped`` counts what was well-formed and is no reading (a
+    text, an unknown value). ``described`` is by code. ``unit`` is that of integer times (``s``, ``ms``, ``us`` or
+    ``ns``), which may be labelled wrong; None where times are texts.
     """
 
     keys: list[SeriesKey]
@@ -54,6 +68,10 @@ class Decoded:
     values: type_f64
     row: type_i64 | None = None
     rejected: list[Rejected] = field(default_factory=list)
+    skipped: int = 0
+    described: Mapping[str, Described] = field(default_factory=dict)
+    counted: Literal["index", "line"] = "index"
+    unit: str | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -9,26 +9,22 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from typing import Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from meterite.model.check import check_code, check_labels
-from meterite.model.columns import NO_TIME, Decoded, Rejected, SeriesKey
-from meterite.model.errors import InvalidInputError, TooLargeError
+from meterite.model.columns import NO_TIME, SeriesKey
+from meterite.model.errors import InvalidInputError
 from meterite.model.time import excerpt, from_unit, parse_rfc3339
+from meterite.wire.gather import Gathered, too_many
 from meterite.wire.json_exact import NoNumber
+
+if TYPE_CHECKING:
+    from meterite.model.columns import Decoded
 
 FIELDS: Final = ("metric", "reading", "reading_at", "labels")
 _FIELDS: Final = frozenset(FIELDS)
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 _NUMBER_CHARACTERS_MAX: Final = 400
-
-
-def too_many(readings_max: int) -> TooLargeError:
-    return TooLargeError(
-        "too-many-readings", f"A request may have at most {readings_max} readings; send several requests."
-    )
 
 
 def exact_reading(value: object) -> float:
@@ -92,12 +88,7 @@ class ExactRows:
         self._precision = precision
         self._readings_max = readings_max
         self._written: dict[tuple[object, ...], SeriesKey] = {}
-        self._keys: dict[SeriesKey, int] = {}
-        self._key_index: list[int] = []
-        self._at_us: list[int] = []
-        self._values: list[float] = []
-        self._row: list[int] = []
-        self._rejected: list[Rejected] = []
+        self._gathered = Gathered(readings_max, unit=precision)
         self.count = 0
         self.where = ""
 
@@ -118,15 +109,13 @@ class ExactRows:
 
     def reject(self, code: str, reason: str) -> None:
         """The next reading is none."""
-        if self.count >= self._readings_max:
-            raise too_many(self._readings_max)
-        self._rejected.append(Rejected(self.count, code, self.where + reason))
+        self._gathered.reject(self.count, code, self.where + reason)
         self.count += 1
 
     def _reject(self, exc: InvalidInputError, count: int) -> None:
-        first = self.count
         reason = self.where + exc.message
-        self._rejected += [Rejected(first + row, exc.code, reason) for row in range(count)]
+        for row in range(self.count, self.count + count):
+            self._gathered.reject(row, exc.code, reason)
 
     def _add_entry(self, entry: dict[str, Any], many: bool) -> None:
         if not entry.keys() <= _FIELDS or "metric" not in entry or "reading" not in entry:
@@ -134,7 +123,7 @@ class ExactRows:
         key = self._key(entry["metric"], entry.get("labels"))
         if not many:
             at, value = exact_time(entry.get("reading_at"), self._precision), exact_reading(entry["reading"])
-            self._append(key, self.count, at, value)
+            self._gathered.add(key, at, value, self.count)
             return
         readings, times = entry["reading"], entry.get("reading_at")
         if times is None:
@@ -145,9 +134,9 @@ class ExactRows:
             )
         for row, (value, time) in enumerate(zip(readings, times, strict=True), self.count):
             try:
-                self._append(key, row, exact_time(time, self._precision), exact_reading(value))
+                self._gathered.add(key, exact_time(time, self._precision), exact_reading(value), row)
             except InvalidInputError as exc:
-                self._rejected.append(Rejected(row, exc.code, exc.message))
+                self._gathered.reject(row, exc.code, exc.message)
 
     def _key(self, metric: object, labels: object) -> SeriesKey:
         """Checked once for each way it is written."""
@@ -157,23 +146,11 @@ class ExactRows:
         try:
             return self._written[written]
         except (KeyError, TypeError):  # New, or holds what is no string and so can't be looked up.
-            code = check_code(metric, place=("body", "metric"))
-            key = SeriesKey(code, check_labels(labels) if labels else ())
+            key = SeriesKey(
+                check_code(metric, place=("body", "metric")), check_labels(labels) if labels else ()
+            )
         self._written[written] = key
         return key
 
-    def _append(self, key: SeriesKey, row: int, at_us: int, value: float) -> None:
-        self._key_index.append(self._keys.setdefault(key, len(self._keys)))
-        self._at_us.append(at_us)
-        self._values.append(value)
-        self._row.append(row)
-
     def decoded(self) -> Decoded:
-        return Decoded(
-            list(self._keys),
-            np.array(self._key_index, np.uint32),
-            np.array(self._at_us, np.int64),
-            np.array(self._values, np.float64),
-            np.array(self._row, np.int64) if self._rejected else None,
-            self._rejected,
-        )
+        return self._gathered.decoded()

@@ -24,8 +24,9 @@ from meterite.model.check import check_code, check_labels
 from meterite.model.columns import NO_TIME, Decoded, SeriesKey
 from meterite.model.errors import InvalidInputError, MalformedError, TooLargeError
 from meterite.model.time import from_unit, parse_many
+from meterite.wire.gather import too_many
 from meterite.wire.json_exact import load_exact
-from meterite.wire.readings_exact import ExactRows, too_many
+from meterite.wire.readings_exact import ExactRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +158,8 @@ def _decode_entries(
         raise _DoubtError
     if count > readings_max:
         raise too_many(readings_max)
-    return Decoded(keys, key_index, _at_us(flat_times, precision), np.array(flat, np.float64))
+    at_us = _at_us(flat_times, precision)
+    return Decoded(keys, key_index, at_us, np.array(flat, np.float64), unit=precision)
 
 
 def _times_of(times: list[Any], counts: list[int]) -> Iterator[Any]:

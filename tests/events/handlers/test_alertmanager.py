@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -21,6 +19,7 @@ from events.handlers.samples import RECORDED_AT_US, sample
 from meterite.events.handler import Refused, Retry
 from meterite.events.handlers.alertmanager import Alertmanager, AlertmanagerOptions, alert_labels, alert_name
 from meterite.model.event import EventType
+from programs import program
 
 PROGRAM = "prometheus-alertmanager"
 NOW_S = RECORDED_AT_US / 1e6 + 5
@@ -54,18 +53,7 @@ def now_us(offset_s=0):
 
 
 @pytest.fixture(scope="module")
-def program():
-    path = shutil.which(PROGRAM)
-    if path is None:
-        missing = f"{PROGRAM} is missing, so that nothing here is proven: make setup-system"
-        if shutil.which("apt-get") or os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return path
-
-
-@pytest.fixture(scope="module")
-def alertmanager(program, tmp_path_factory):
+def alertmanager(tmp_path_factory):
     """The real program, with nobody to tell; its URL, with a prefix as behind a proxy."""
     directory = tmp_path_factory.mktemp("alertmanager")
     config = directory / "alertmanager.yml"
@@ -76,7 +64,7 @@ def alertmanager(program, tmp_path_factory):
     log = (directory / "log").open("wb")
     running = subprocess.Popen(
         [
-            *(program, f"--config.file={config}", f"--storage.path={directory / 'data'}"),
+            *(program(PROGRAM), f"--config.file={config}", f"--storage.path={directory / 'data'}"),
             *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="),
             "--web.route-prefix=/behind/",
         ],

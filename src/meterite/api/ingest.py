@@ -1,0 +1,34 @@
+"""The one way from a body to the store, which all doors of readings share.
+
+What this file guarantees: whatever the format, a body is decoded, resolved, truncated, committed and told of by the
+same code; a door says only how its bytes are decoded and how its clients want to be answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from meterite.api.caller import Caller
+    from meterite.model.columns import Decoded
+    from meterite.recording.recorder import Receipt
+
+
+class Decode(Protocol):
+    """A decoder with all that its door knows (precision, say) filled in."""
+
+    def __call__(self, body: bytes, *, readings_max: int) -> Decoded: ...
+
+
+async def ingest(
+    called: Caller, request: Request, decode: Decode, *, partial: bool = False, full: bool = False
+) -> Receipt:
+    """Record the readings of the request's body: all or nothing, unless ``partial`` asks for the good ones.
+
+    Refused whole, the receipt has ``accepted`` 0 and no time. MeteriteError.
+    """
+    readings_max: int = request.app.state.readings_max
+    decoded = decode(await request.body(), readings_max=readings_max)
+    return await called.service.recorder.record(called.org, decoded, partial=partial, full=full)

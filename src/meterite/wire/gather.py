@@ -1,0 +1,88 @@
+"""What plain decoders gather, reading by reading, into columns.
+
+What this file guarantees: what comes out is a :class:`Decoded` with distinct, checked keys, whatever went in; no more
+than ``readings_max`` readings, good and bad, are ever held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from meterite.model.check import check_code, check_labels
+from meterite.model.columns import Decoded, Described, Rejected, SeriesKey
+from meterite.model.errors import TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def too_many(readings_max: int) -> TooLargeError:
+    return TooLargeError(
+        "too-many-readings", f"A request may have at most {readings_max} readings; send several requests."
+    )
+
+
+class Gathered:
+    """``counted`` and ``unit`` are as in :class:`Decoded`; a ``row`` is a place in the request."""
+
+    def __init__(
+        self, readings_max: int, *, counted: Literal["index", "line"] = "index", unit: str | None = None
+    ) -> None:
+        self._readings_max = readings_max
+        self._counted: Literal["index", "line"] = counted
+        self._unit = unit
+        self._keys: dict[SeriesKey, int] = {}
+        self._key_index: list[int] = []
+        self._at_us: list[int] = []
+        self._values: list[float] = []
+        self._rows: list[int] = []
+        self._rejected: list[Rejected] = []
+        self._skipped = 0
+        self._described: dict[str, Described] = {}
+
+    def key(self, code: object, labels: Mapping[str, object] | None = None) -> SeriesKey:
+        """The name of a series, checked. InvalidInputError. Worth keeping by the bytes that it was written in."""
+        return SeriesKey(check_code(code), check_labels(labels) if labels else ())
+
+    def add(self, key: SeriesKey, at_us: int, value: float, row: int) -> None:
+        """A reading. TooLargeError beyond ``readings_max``."""
+        self._check_room(1)
+        self._key_index.append(self._keys.setdefault(key, len(self._keys)))
+        self._at_us.append(at_us)
+        self._values.append(value)
+        self._rows.append(row)
+
+    def reject(self, row: int, code: str, reason: str) -> None:
+        """A reading that can't be taken. TooLargeError beyond ``readings_max``."""
+        self._check_room(1)
+        self._rejected.append(Rejected(row, code, reason))
+
+    def skip(self, count: int = 1) -> None:
+        """Well-formed, and no reading."""
+        self._skipped += count
+
+    def describe(self, code: str, *, unit: str = "", description: str = "") -> None:
+        """What the format tells of a metric. The first word of each counts."""
+        known = self._described.get(code, Described())
+        self._described[code] = Described(known.unit or unit, known.description or description)
+
+    def _check_room(self, count: int) -> None:
+        if len(self._values) + len(self._rejected) + count > self._readings_max:
+            raise too_many(self._readings_max)
+
+    def decoded(self) -> Decoded:
+        """All of it."""
+        return Decoded(
+            list(self._keys),
+            np.array(self._key_index, np.uint32),
+            np.array(self._at_us, np.int64),
+            np.array(self._values, np.float64),
+            np.array(self._rows, np.int64),
+            self._rejected,
+            self._skipped,
+            self._described,
+            self._counted,
+            self._unit,
+        )
