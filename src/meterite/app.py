@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from meterite.api import describe, events, health, metrics, readings, summary
-from meterite.api.body import BodyLimit, BodyLimits
+from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
 from meterite.api.errors import Failures, Problems, install_error_handlers
@@ -25,6 +25,7 @@ from meterite.api.event_schemas import event_schemas
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
+from meterite.api.unpack import BodyLimits
 from meterite.cli import starting
 from meterite.cli.first_start import ensure_settings
 from meterite.cli.listening import of_uvicorn

@@ -7,9 +7,11 @@ import gzip
 import random
 import zlib
 
+import cramjam
 import pytest
 
-from meterite.api.body import BodyLimit, BodyLimits, ClientGone, read_body
+from meterite.api.body import CODING, BodyLimit, ClientGone, read_body
+from meterite.api.unpack import BodyLimits, unpack
 from meterite.model.errors import MalformedError, TooLargeError, UnsupportedMediaError
 
 LIMITS = BodyLimits(body_bytes_max=100_000, unpacked_bytes_max=4_000_000, ratio_max=200)
@@ -46,6 +48,10 @@ def raw_deflate(body: bytes) -> bytes:
         (b"x-gzip", gzip.compress),
         (b"deflate", zlib.compress),
         (b"deflate", raw_deflate),
+        (b"zstd", cramjam.zstd.compress),
+        (b"br", cramjam.brotli.compress),
+        (b"snappy", cramjam.snappy.compress),
+        (b"snappy", cramjam.snappy.compress_raw),
         (b"identity", bytes),
         (b"identity, gzip", gzip.compress),
     ],
@@ -53,13 +59,18 @@ def raw_deflate(body: bytes) -> bytes:
 def test_every_coding_in_any_pieces(coding, pack, piece):
     """What was packed comes out, however it was cut on the way."""
     for body in (b"[1, 2, 3]", NOISE[: 5000 if piece < 10 else 50_000]):
-        assert read(pack(body), headers=packed(coding), piece=piece) == body
+        assert read(bytes(pack(body)), headers=packed(coding), piece=piece) == body
 
 
 def test_a_large_body_unpacks_whole():
     """More than one bounded step of output, from few bytes of input, is complete."""
-    for pack, coding in ((gzip.compress, b"gzip"), (zlib.compress, b"deflate")):
-        assert read(pack(MIXED), headers=packed(coding)) == MIXED
+    for pack, coding in (
+        (gzip.compress, b"gzip"),
+        (zlib.compress, b"deflate"),
+        (cramjam.zstd.compress, b"zstd"),
+        (cramjam.brotli.compress, b"br"),
+    ):
+        assert read(bytes(pack(MIXED)), headers=packed(coding)) == MIXED
 
 
 def test_several_members_are_one_body():
@@ -68,7 +79,7 @@ def test_several_members_are_one_body():
     assert read(body, headers=packed(b"gzip"), piece=5) == b"onetwo"
 
 
-@pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip", b"nonsense"])
+@pytest.mark.parametrize("coding", [b"lz4", b"gzip, gzip", b"nonsense"])
 def test_other_codings_are_refused(coding):
     """415, with nothing read."""
     with pytest.raises(UnsupportedMediaError):
@@ -87,6 +98,14 @@ def test_other_codings_are_refused(coding):
         (b"deflate", zlib.compress(NOISE)[:-1]),
         (b"deflate", zlib.compress(NOISE) + b"more"),
         (b"deflate", b"\xff\xff\xff"),
+        (b"zstd", b"\xff\xff\xff"),
+        (b"zstd", bytes(cramjam.zstd.compress(NOISE))[:-1]),
+        (b"zstd", bytes(cramjam.zstd.compress(NOISE)) + b"more"),
+        (b"br", bytes(cramjam.brotli.compress(NOISE))[:-1]),
+        (b"snappy", bytes(cramjam.snappy.compress_raw(NOISE))[:-1]),
+        (b"snappy", bytes(cramjam.snappy.compress_raw(NOISE)) + b"more"),
+        (b"snappy", bytes(cramjam.snappy.compress(NOISE))[:-1]),
+        (b"snappy", bytes(cramjam.snappy.compress(NOISE)) + b"more"),
     ],
 )
 def test_what_does_not_unpack(coding, body):
@@ -128,6 +147,32 @@ def test_bombs():
     assert caught.value.code == "body-too-large-unpacked"
 
 
+@pytest.mark.parametrize(
+    ("coding", "pack"), [(b"zstd", cramjam.zstd.compress), (b"br", cramjam.brotli.compress)]
+)
+def test_bombs_of_codings_unpacked_at_once(coding, pack):
+    """The same, and never into more memory than is allowed."""
+    assert len(unpack(coding, bytes(pack(b"\0" * 1_000_000)), LIMITS)) == 1_000_000
+    bomb = bytes(pack(b"\0" * 3_000_000))
+    assert len(bomb) * 200 < 1_000_000
+    with pytest.raises(TooLargeError) as caught:
+        unpack(coding, bomb, LIMITS)
+    assert caught.value.code == "body-ratio"
+    with pytest.raises(TooLargeError) as caught:
+        unpack(coding, bytes(pack(MIXED * 3)), BodyLimits(unpacked_bytes_max=2_000_000))
+    assert caught.value.code == "body-too-large-unpacked"
+
+
+def test_snappy_says_its_size_and_is_not_believed():
+    """A block that announces more than is allowed is refused before anything is made of it."""
+    with pytest.raises(TooLargeError) as caught:
+        unpack(b"snappy", b"\xff\xff\xff\xff\x0f" + b"x" * 30_000, LIMITS)
+    assert caught.value.code == "body-too-large-unpacked"
+    with pytest.raises(TooLargeError) as caught:
+        unpack(b"snappy", bytes(cramjam.snappy.compress(MIXED * 3)), BodyLimits(unpacked_bytes_max=2_000_000))
+    assert caught.value.code == "body-too-large-unpacked"
+
+
 def test_a_client_that_leaves():
     """Half a body is no body."""
     with pytest.raises(ClientGone):
@@ -147,4 +192,5 @@ def test_the_middleware_hands_on_a_plain_body():
     scope = {"type": "http", "method": "POST", "headers": [*packed(b"gzip"), (b"content-length", b"23")]}
     asyncio.run(BodyLimit(app, LIMITS)(scope, receive, None))
     assert seen["headers"] == [(b"content-length", b"3")]
+    assert scope[CODING] == b"gzip"
     assert seen["message"] == {"type": "http.request", "body": b"[1]", "more_body": False}

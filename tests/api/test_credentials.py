@@ -64,6 +64,18 @@ def test_the_first_present_decides(headers, query, expected):
     assert found(headers, query) == expected
 
 
+def test_a_password_in_the_address():
+    """Where a protocol's clients put it there, it is the token; elsewhere the parameter is any other."""
+    query = b"db=x&u=me&p=T%2B1"
+    credential = find_token([], query, NAME, b"p")
+    assert credential is not None
+    assert (credential.kind, credential.value) == ("query", b"T+1")
+    assert find_token([], query, NAME) is None
+    header = find_token([(b"x-auth-token", b"A")], query, NAME, b"p")
+    assert header is not None
+    assert header.value == b"A"
+
+
 @pytest.mark.parametrize("value", [b"Basic ###", b"Basic " + base64.b64encode(b"no colon")])
 def test_an_unreadable_basic_is_a_wrong_one(value):
     """It is present, so nothing after it is looked at, and no token is like it."""

@@ -62,8 +62,13 @@ class Tokens:
         return self._orgs.get(hashlib.blake2b(raw, digest_size=16, key=self._key).digest())
 
 
-def find_token(headers: RawHeaders, query_string: bytes, api_key_name: str) -> Credential | None:
-    """The first credential present. Names are compared without regard to case, as headers' are."""
+def find_token(
+    headers: RawHeaders, query_string: bytes, api_key_name: str, password: bytes | None = None
+) -> Credential | None:
+    """The first credential present. Names are compared without regard to case, as headers' are.
+
+    ``password`` is a query parameter that may carry the token here, too.
+    """
     name = api_key_name.lower().encode()
     authorization = b""
     cookies: list[bytes] = []
@@ -74,8 +79,9 @@ def find_token(headers: RawHeaders, query_string: bytes, api_key_name: str) -> C
             authorization = authorization or value.strip()
         elif key == b"cookie":
             cookies.append(value)
+    names = (name,) if password is None else (name, password)
     return (
-        _from_authorization(authorization) or _from_query(query_string, name) or _from_cookies(cookies, name)
+        _from_authorization(authorization) or _from_query(query_string, names) or _from_cookies(cookies, name)
     )
 
 
@@ -102,10 +108,10 @@ def _from_basic(encoded: bytes) -> Credential | None:
     return Credential("basic", password) if password else None
 
 
-def _from_query(query_string: bytes, name: bytes) -> Credential | None:
+def _from_query(query_string: bytes, names: tuple[bytes, ...]) -> Credential | None:
     for pair in query_string.split(b"&") if query_string else ():
         key, _, value = pair.partition(b"=")
-        if value and _unquoted(key).lower() == name:
+        if value and _unquoted(key).lower() in names:
             return Credential("query", _unquoted(value))
     return None
 

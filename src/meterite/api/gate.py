@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 ORG: Final = "meterite.org"
 CREDENTIAL: Final = "meterite.credential"
-OPEN_PATHS: Final = frozenset({"/", "/logout", "/health", "/ready"})
+OPEN_PATHS: Final = frozenset({"/", "/logout", "/health", "/ready", "/ping", "/settings"})
+"""The last two are asked by InfluxDB's clients before they send a token."""
+PASSWORD_PARAMETERS: Final = {"/write": b"p", "/query": b"p"}
+"""Places of protocols whose clients may put their password into the address (InfluxDB 1): there it carries the token."""
 STATIC_PREFIX: Final = "/static/"
 
 _CHALLENGE: Final = (b"www-authenticate", b'Basic realm="meterite", charset="UTF-8"')
@@ -68,7 +71,8 @@ class Gate:
 
     def authenticate(self, scope: Scope) -> tuple[str, Credential]:
         """Org and credential; raises UnauthorizedError or ForbiddenError."""
-        credential = find_token(scope["headers"], scope.get("query_string", b""), self._name)
+        password = PASSWORD_PARAMETERS.get(get_route_path(scope))
+        credential = find_token(scope["headers"], scope.get("query_string", b""), self._name, password)
         org = self._believed(credential) if credential is not None else None
         if credential is None or org is None:
             raise self._missing() if credential is None else self._invalid(credential)
@@ -84,7 +88,10 @@ class Gate:
             org = self._signer.read(credential.value)
             if org is not None:
                 return org
-        return self._tokens.org_of(credential.value)
+        org = self._tokens.org_of(credential.value)
+        if org is None and credential.kind == "token":  # "Token user:password" is InfluxDB 2's for clients of 1
+            org = self._tokens.org_of(credential.value.partition(b":")[2])
+        return org
 
     def _missing(self) -> UnauthorizedError:
         return UnauthorizedError(
