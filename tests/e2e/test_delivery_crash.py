@@ -201,7 +201,6 @@ def rounds(start, workers, kills, seed, looks):
     return killer.met
 
 
-@pytest.mark.soak  # once a client was answered with a status that isn't explained yet: until then not by default
 @pytest.mark.parametrize("workers", [1, 3])
 def test_killed_while_delivering(start, workers):
     """6 clients of 2 orgs push across limits, one reading or several; 2 handlers tell of it, one of them in order, a
