@@ -1,0 +1,1 @@
+"""Real clients against a real server process: each reading once, whatever happens between them."""
