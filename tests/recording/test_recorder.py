@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 
 import numpy as np
@@ -148,3 +149,33 @@ def test_times_that_the_server_gives_differ(service):
     done = asyncio.run(scenario())
     assert len({one.reading_at_us for one in done}) == 50
     assert all(one.reading_at_us <= one.recorded_at_us for one in done)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_receipt_counts_as_the_format_does(service, full):
+    """Taken, refused whole, or nothing of it taken: places in ``rejected`` are lines where the decoder counts lines."""
+    lines = dataclasses.replace(decoded("A", "unknown"), row=np.array([1, 7]), counted="line")
+    none = dataclasses.replace(decoded("unknown"), row=np.array([7]), counted="line")
+
+    async def scenario():
+        await service.open()
+        try:
+            await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
+            record = service.recorder.record
+            return [
+                await record("org_01", lines, full=full),
+                await record("org_01", lines, partial=True, full=full),
+                await record("org_01", none, partial=True, full=full),
+                await record("org_01", decoded("unknown")),
+            ]
+        finally:
+            await service.close()
+
+    receipts = asyncio.run(scenario())
+    assert [(receipt.accepted, receipt.counted) for receipt in receipts] == [
+        (0, "line"),
+        (1, "line"),
+        (0, "line"),
+        (0, "index"),
+    ]
+    assert [receipt.rejected[0].index for receipt in receipts] == [7, 7, 7, 0]

@@ -17,6 +17,12 @@ def test_a_receipt_has_what_the_client_asked_for():
     assert (full["replaced"], full["unchanged"]) == (0, 1)
 
 
+def test_formats_of_lines_tell_lines():
+    """A rejected reading's place is its line where its format counts lines."""
+    receipt = json.loads(encode_receipt(0, [Rejected(3, "code-invalid", "No.")], None, counted="line"))
+    assert receipt["rejected"] == [{"line": 3, "code": "code-invalid", "reason": "No."}]
+
+
 def test_rejections_are_bounded():
     """1,000 are listed, the rest is counted; nothing was written: no time."""
     rejected = [Rejected(n, "code-invalid", "No.") for n in range(1500)]

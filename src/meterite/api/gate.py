@@ -89,7 +89,9 @@ class Gate:
             if org is not None:
                 return org
         org = self._tokens.org_of(credential.value)
-        if org is None and credential.kind == "token":  # "Token user:password" is InfluxDB 2's for clients of 1
+        if (
+            org is None and credential.kind == "token"
+        ):  # "Token user:password" is InfluxDB 2's for clients of 1
             org = self._tokens.org_of(credential.value.partition(b":")[2])
         return org
 

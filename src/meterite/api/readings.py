@@ -76,7 +76,14 @@ async def record_readings(
     done = await ingest(called, request, decode, partial=partial is not None, full=receipt is not None)
     refused = bool(done.rejected) and not done.accepted
     committed_at_us = done.committed_at_us if done.accepted else None
-    answer = encode_receipt(done.accepted, done.rejected, committed_at_us, done.replaced, done.unchanged)
+    answer = encode_receipt(
+        done.accepted,
+        done.rejected,
+        committed_at_us,
+        done.replaced,
+        done.unchanged,
+        counted=done.counted,
+    )
     return json_response(answer, 422 if refused else 200)
 
 

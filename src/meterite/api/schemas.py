@@ -270,8 +270,10 @@ class RejectedReading(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    index: int
-    """Its number in the request, from 0."""
+    index: int | None = None
+    """Its number in the request, from 0: JSON, NDJSON."""
+    line: int | None = None
+    """Its line in the request, from 1: formats of lines."""
     code: str
     reason: str
 

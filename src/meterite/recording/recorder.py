@@ -7,7 +7,7 @@ catalogue changed between resolving and committing, the request is resolved agai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -40,13 +40,17 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a request's readings; ``committed_at_us`` is None where nothing was written."""
+    """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
+
+    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`.
+    """
 
     accepted: int
     rejected: list[Rejected]
     committed_at_us: int | None
     replaced: int | None = None
     unchanged: int | None = None
+    counted: Literal["index", "line"] = "index"
 
 
 def unsettled() -> UnavailableError:
@@ -125,9 +129,10 @@ class Recorder:
             metrics, ids = await self._catalog.resolve(org, decoded.keys)
             good, rejected = self._sift(decoded, metrics, ids)
             if rejected and not partial:
-                return Receipt(0, rejected, None)
+                return Receipt(0, rejected, None, counted=decoded.counted)
             if not len(good):
-                return Receipt(0, rejected, self._now(), *((0, 0) if full else ()))
+                counts = (0, 0) if full else (None, None)
+                return Receipt(0, rejected, self._now(), *counts, decoded.counted)
             append = self._append(version, good, metrics, ids, full=full)
             if full:
                 await self._lanes.read(self._store.prepare, append)
@@ -136,8 +141,8 @@ class Recorder:
             except MovedError:
                 await self._catalog.refresh()
                 continue
-            counts = (append.replaced, append.unchanged) if full else ()
-            return Receipt(len(good), rejected, append.recorded_at_us, *counts)
+            counts = (append.replaced, append.unchanged) if full else (None, None)
+            return Receipt(len(good), rejected, append.recorded_at_us, *counts, decoded.counted)
         raise unsettled()
 
     def _append(

@@ -124,7 +124,9 @@ class SqlCatalog:
             return version, [(row.org, row.code) for row in conn.execute(query)]
 
     def metric(self, org: str, code: str) -> Metric | None:
-        org_id = self.org_id(org)  # first: a new org's takes a write, which no reading transaction may be around
+        org_id = self.org_id(
+            org
+        )  # first: a new org's takes a write, which no reading transaction may be around
         with self._database.reading() as conn:
             row = self._row(conn, org_id, code)
         return None if row is None else _metric_of(org, row)

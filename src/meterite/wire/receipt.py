@@ -6,7 +6,7 @@ the rest is counted in ``rejected_more``, which stands there only where there is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -26,14 +26,16 @@ def encode_receipt(
     committed_at_us: int | None,
     replaced: int | None = None,
     unchanged: int | None = None,
+    *,
+    counted: Literal["index", "line"] = "index",
 ) -> bytes:
     """``committed_at`` is null where nothing was written; ``replaced`` and ``unchanged`` stand where
-    they were asked for.
+    they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``.
     """
     shown = rejected[:REJECTED_SHOWN_MAX]
     receipt: dict[str, Any] = {
         "accepted": accepted,
-        "rejected": [{"index": r.index, "code": r.code, "reason": r.reason} for r in shown],
+        "rejected": [{counted: r.index, "code": r.code, "reason": r.reason} for r in shown],
         "committed_at": None if committed_at_us is None else format_rfc3339(committed_at_us),
     }
     if len(rejected) > len(shown):
