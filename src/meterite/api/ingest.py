@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meterite.api.caller import Caller
     from meterite.model.columns import Decoded
     from meterite.recording.recorder import Receipt
+    from meterite.storage.interface import PushGroup
 
 
 class Decode(Protocol):
@@ -23,12 +24,20 @@ class Decode(Protocol):
 
 
 async def ingest(
-    called: Caller, request: Request, decode: Decode, *, partial: bool = False, full: bool = False
+    called: Caller,
+    request: Request,
+    decode: Decode,
+    *,
+    partial: bool = False,
+    full: bool = False,
+    group: PushGroup | None = None,
 ) -> Receipt:
     """Record the readings of the request's body: all or nothing, unless ``partial`` asks for the good ones.
+
+    ``group`` is changed by them (see the recorder).
 
     Refused whole, the receipt has ``accepted`` 0 and no time. MeteriteError.
     """
     readings_max: int = request.app.state.readings_max
     decoded = decode(await request.body(), readings_max=readings_max)
-    return await called.service.recorder.record(called.org, decoded, partial=partial, full=full)
+    return await called.service.recorder.record(called.org, decoded, partial=partial, full=full, group=group)

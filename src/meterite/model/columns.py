@@ -22,6 +22,9 @@ type_u32 = NDArray[np.uint32]
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 """Stands in ``at_us`` where a row brought no time and the server gives one."""
 
+STALE_BITS: Final = 0x7FF0000000000002
+"""The NaN that ends a series: Prometheus' stale marker, which is kept to the bit."""
+
 Labels = tuple[tuple[str, str], ...]
 """Pairs of label name and value, sorted by name; no labels is the empty tuple."""
 

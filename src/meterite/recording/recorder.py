@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from meterite.catalog import Catalog, Known, inactive, make_batch, no_metric
-from meterite.model.columns import NO_TIME, Decoded, Labels, Rejected, SeriesKey, Single
+from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, Rejected, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, UnavailableError
 from meterite.storage.interface import Append
 
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from meterite.lanes import Lanes
     from meterite.model.columns import type_i64
     from meterite.recording.group import GroupCommit
-    from meterite.storage.interface import Store
+    from meterite.storage.interface import PushGroup, Store
 
 RESOLVE_TRIES: Final = 10
+NO_READINGS: Final = Batch(
+    np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.float64)
+)
 OPEN_FIRST: Final = int(np.iinfo(np.int64).min)
 OPEN_LAST: Final = int(np.iinfo(np.int64).max)
 
@@ -119,9 +122,18 @@ class Recorder:
         return known
 
     async def record(
-        self, org: str, decoded: Decoded, *, partial: bool = False, full: bool = False
+        self,
+        org: str,
+        decoded: Decoded,
+        *,
+        partial: bool = False,
+        full: bool = False,
+        group: PushGroup | None = None,
     ) -> Receipt:
-        """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time."""
+        """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time.
+
+        A ``group`` (never with ``full``) is what they make of it, and none at all change it, too.
+        """
         for _ in range(RESOLVE_TRIES):
             version = (
                 self._catalog.kept.version
@@ -130,10 +142,15 @@ class Recorder:
             good, rejected = self._sift(decoded, metrics, ids)
             if rejected and not partial:
                 return Receipt(0, rejected, None, counted=decoded.counted)
-            if not len(good):
+            if not len(good) and group is None:
                 counts = (0, 0) if full else (None, None)
                 return Receipt(0, rejected, self._now(), *counts, decoded.counted)
-            append = self._append(version, good, metrics, ids, full=full)
+            if len(good):
+                append = self._append(version, good, metrics, ids, full=full)
+            else:
+                org_id = await self._lanes.write(self._store.catalog.org_id, org)
+                append = Append(org_id, version, NO_READINGS)
+            append.group = group
             if full:
                 await self._lanes.read(self._store.prepare, append)
             try:

@@ -20,6 +20,7 @@ from meterite.storage.journal import driver
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.journalrow import decode_journal, journal_checksum
 from meterite.storage.live_runs import RUN_COLUMNS, directory_crc, read_live_runs
+from meterite.storage.push_groups import faults_of_groups
 from meterite.storage.rowgroup import RowGroup, decode_directory
 from meterite.storage.schema import JOURNAL_ROW_BITS, SEGMENT_BITS
 from meterite.storage.snapshot import Parts, RowGroups, Snapshot, compacted_seq
@@ -66,6 +67,8 @@ class Audit:
         yield from self._journal()
         yield from self._orphans()
         yield from self.events.faults()
+        with self._database.reading() as conn:
+            yield from faults_of_groups(driver(conn))
         with self._database.reading() as conn:
             orgs = [row[0] for row in driver(conn).execute("SELECT id FROM org ORDER BY id")]
         for org_id in orgs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +25,26 @@ if TYPE_CHECKING:
     from meterite.model.metric import Metric, MetricSpec, MetricState
 
 
+@dataclass(frozen=True, slots=True)
+class PushGroup:
+    """Series that one source pushes together; ``name`` tells an org's groups apart.
+
+    A commit adds the series that it brings. Of those that were in the group before and that it doesn't bring, it takes
+    out all, or (``metrics``) those of the metrics that it does bring; each gets a stale marker.
+    """
+
+    name: str
+    replaces: Literal["all", "metrics"]
+
+
 @dataclass(slots=True)
 class Append:
     """One request's readings on their way into a commit.
 
     ``version`` is the catalogue version at which they were resolved. ``at_us`` of a row is ``NO_TIME`` where the
     commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``, what
-    :meth:`Readings.prepare` found for it is ``prepared``. After the commit
+    :meth:`Readings.prepare` found for it is ``prepared``. ``group`` (never with a Single or ``compare``) is changed by
+    the readings, even by none. After the commit
     either ``error`` is set (MovedError where the catalogue of its org changed after ``version``), or
     ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't written.
     """
@@ -47,6 +60,7 @@ class Append:
     unchanged: int = 0
     error: Exception | None = None
     prepared: object = None
+    group: PushGroup | None = None
 
 
 @dataclass(frozen=True, slots=True)

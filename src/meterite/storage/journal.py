@@ -19,6 +19,7 @@ from meterite.model.columns import NO_TIME, Batch, Single
 from meterite.model.errors import DamagedError, MovedError, UnavailableError
 from meterite.storage.database import WAL_BYTES_MAX, driver_of
 from meterite.storage.journalrow import encode_journal, journal_checksum
+from meterite.storage.push_groups import regroup
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.schema import JOURNAL_ROW_BITS
 
@@ -171,7 +172,7 @@ class Journal:
         return again
 
     def _still_valid(self, raw: sqlite3.Connection, clock: Clock, appends: Sequence[Append]) -> list[Append]:
-        waiting = [a for a in appends if not a.abandoned and len(a.batch)]
+        waiting = [a for a in appends if not a.abandoned and (len(a.batch) or a.group is not None)]
         oldest = min((a.version for a in waiting), default=clock.catalog_version)
         if oldest == clock.catalog_version:
             return waiting
@@ -200,10 +201,20 @@ class Journal:
                 batches.append(times.singles(some))
                 continue
             for append in some:
-                batch = times.batch(append)
+                batch = times.batch(append, self._grouped(conn, append))
+                if not len(batch):
+                    continue
                 if not append.compare or self._is_compared(conn, append, batch, seq):
                     batches.append(batch)
         return batches, times.last
+
+    def _grouped(self, conn: Connection, append: Append) -> Batch:
+        """The append's batch, and behind it what its group makes of those that it doesn't bring."""
+        batch = append.batch
+        assert isinstance(batch, Batch)
+        if append.group is None:
+            return batch
+        return regroup(driver(conn), append.org_id, append.group, batch)
 
     def _is_compared(self, conn: Connection, append: Append, batch: Batch, seq: int) -> bool:
         try:
@@ -270,9 +281,7 @@ class _Times:
         self.last = max(self.last, self._first + rank)
         return self._first + rank
 
-    def batch(self, append: Append) -> Batch:
-        batch = append.batch
-        assert isinstance(batch, Batch)
+    def batch(self, append: Append, batch: Batch) -> Batch:
         if _needs_time(batch):
             batch, last = give_times(batch, self._first, self._given)
             append.given_us = self._first
@@ -291,7 +300,7 @@ def _encode_ahead(appends: Sequence[Append]) -> dict[tuple[int, ...], _Encoded]:
         by_org.setdefault(append.org_id, []).append(append)
     encoded = {}
     for group in by_org.values():
-        batches = [a.batch for a in group if len(a.batch) and _is_finished(a.batch)]
+        batches = [a.batch for a in group if len(a.batch) and a.group is None and _is_finished(a.batch)]
         if len(batches) == len(group):
             encoded[tuple(map(id, group))] = _encode(batches)
     return encoded

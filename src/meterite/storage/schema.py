@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION: Final = 2
+SCHEMA_REVISION: Final = 3
 
 JOURNAL_ROW_BITS: Final = 16
 """A journal row's id is ``seq << 16 | its number in the commit``."""
@@ -226,6 +226,13 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     UniqueConstraint("kind", "row_id", name="quarantine_row"),
     sqlite_autoincrement=True,
+)
+push_group = Table(
+    "push_group",
+    metadata,
+    Column("org", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("series", LargeBinary, nullable=False),
 )
 event = Table(
     "event",
