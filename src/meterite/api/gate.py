@@ -26,7 +26,7 @@ CREDENTIAL: Final = "meterite.credential"
 OPEN_PATHS: Final = frozenset({"/", "/logout", "/health", "/ready", "/ping", "/settings"})
 """The last two are asked by InfluxDB's clients before they send a token."""
 PASSWORD_PARAMETERS: Final = {"/write": b"p", "/query": b"p"}
-"""Places of protocols whose clients may put their password into the address (InfluxDB 1): there it carries the token."""
+"""Places whose clients may put their password into the address (InfluxDB 1): there it carries the token."""
 STATIC_PREFIX: Final = "/static/"
 
 _CHALLENGE: Final = (b"www-authenticate", b'Basic realm="meterite", charset="UTF-8"')

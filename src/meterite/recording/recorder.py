@@ -143,8 +143,8 @@ class Recorder:
             if rejected and not partial:
                 return Receipt(0, rejected, None, counted=decoded.counted)
             if not len(good) and group is None:
-                counts = (0, 0) if full else (None, None)
-                return Receipt(0, rejected, self._now(), *counts, decoded.counted)
+                none = 0 if full else None
+                return Receipt(0, rejected, self._now(), none, none, decoded.counted)
             if len(good):
                 append = self._append(version, good, metrics, ids, full=full)
             else:
@@ -158,8 +158,8 @@ class Recorder:
             except MovedError:
                 await self._catalog.refresh()
                 continue
-            counts = (append.replaced, append.unchanged) if full else (None, None)
-            return Receipt(len(good), rejected, append.recorded_at_us, *counts, decoded.counted)
+            replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
+            return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, decoded.counted)
         raise unsettled()
 
     def _append(
