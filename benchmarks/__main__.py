@@ -20,6 +20,7 @@ NAMES = (
     "limits",
     "tiny_orgs",
     "compaction",
+    "holds",
     "post_readings",
     "reading_back",
     "start",

@@ -300,7 +300,8 @@ class Compactor:
             return True
         if self._work.database.wal_bytes():
             self._work.checkpoint(truncate=True)
-        self._idle = True
+        self._idle = not self._work.database.wal_bytes()
+        self._busy = time.monotonic()  # where a reader is in the way, not at once again
         return False
 
     def shrink(self) -> int:

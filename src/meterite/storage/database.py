@@ -6,8 +6,9 @@ Guarantees:
   for a program that doesn't know the lock file (``sqlite3``, a backup) no longer than ``BUSY_WAIT_S``, since all others
   wait behind;
 - a committed transaction is on disk (WAL, ``synchronous=FULL``);
-- checkpoints run under the same lock, since SQLite up to 3.51.2 has a bug where they race commits
-  (sqlite.org/wal.html#walresetbug);
+- no commit begins the log anew while a checkpoint runs, which SQLite up to 3.51.2 doesn't survive
+  (sqlite.org/wal.html#walresetbug): a short one runs under the same lock, one with much to do beside the writers, while
+  a reader of our own keeps the log from its beginning;
 - the driver's errors leave here as :class:`UnavailableError`.
 
 Everything here blocks; call it from a worker thread. Connections belong to the thread that opened them and are opened
@@ -33,6 +34,7 @@ from sqlalchemy.pool import NullPool
 
 from meterite.model.errors import SchemaTooNewError, SettingsError, UnavailableError
 from meterite.storage.schema import SCHEMA_REVISION
+from meterite.storage.wal import LogSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +44,11 @@ BUSY_WAIT_S: Final = 1.0
 LOCK_POLL_S: Final = 0.0005
 PAGE_BYTES: Final = 16_384
 CHECKPOINT_BYTES: Final = 4 << 20
+LOCKED_CHECKPOINT_BYTES: Final = 8 << 20
+"""As much is moved while writers wait; more than that, beside them."""
 WAL_REPORTED_BYTES: Final = 256 << 20
 WAL_BYTES_MAX: Final = 1 << 30
+_LOOK: Final = "SELECT seq FROM clock"
 
 
 def sqlite_path(database_url: str) -> Path:
@@ -136,19 +141,22 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wal = f"{path}-wal"
         self._lock = FileLock(Path(f"{path}.lock"))
+        self._log = LogSize(f"{path}-wal", Path(f"{path}.lock"))
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._guard = threading.Lock()
         self._hot_waiting = 0
         self._engine = create_engine(
             "sqlite://",
-            creator=lambda: sqlite3.connect(path, timeout=BUSY_WAIT_S, check_same_thread=False),
+            creator=self._connect,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
         )
         event.listen(self._engine, "connect", _on_connect)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=BUSY_WAIT_S, check_same_thread=False)
 
     def open(self) -> None:
         """Make or migrate the file; SchemaTooNewError where a newer program wrote it."""
@@ -252,10 +260,13 @@ class Database:
                 self._hot_waiting -= 1
 
     def wal_bytes(self) -> int:
-        try:
-            return os.stat(self._wal).st_size  # noqa: PTH116 -- before each commit, and pathlib takes five times as long
-        except FileNotFoundError:
-            return 0
+        """Of the log's file, which keeps its size when its content has been moved."""
+        return self._log.file_bytes()
+
+    def wal_bytes_left(self) -> int:
+        """Of the log's content that isn't in the database's file yet."""
+        with translated():
+            return self._log.left_bytes()
 
     def checkpoint(self, *, truncate: bool = False) -> float:
         """Move the WAL's pages into the file; TRUNCATE gives up at once where a reader holds it.
@@ -263,19 +274,68 @@ class Database:
         Answers for how many seconds writers were kept out.
         """
         with translated():
-            conn = self.connection()
+            held = 0.0
+            if self._log.left_bytes() > LOCKED_CHECKPOINT_BYTES:
+                try:
+                    held = self._checkpoint_beside()
+                except sqlite3.OperationalError:  # a disk that takes no more page: then while others wait
+                    return self._checkpoint_locked(truncate=truncate)
+                if self._log.left_bytes() > LOCKED_CHECKPOINT_BYTES:
+                    return held  # a reader holds the rest, and might leave in the midst of a locked one
+            return max(held, self._checkpoint_locked(truncate=truncate))
+
+    def _checkpoint_locked(self, *, truncate: bool) -> float:
+        conn = self.connection()
+        self._take_turn(maintenance=True)
+        begun = time.monotonic()
+        try:
+            if truncate:
+                conn.exec_driver_sql("PRAGMA busy_timeout=0")
+            self._move("TRUNCATE" if truncate else "PASSIVE")
+        finally:
+            if truncate:
+                conn.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_WAIT_S * 1000)}")
+            self._lock.release()
+        return time.monotonic() - begun
+
+    def _checkpoint_beside(self) -> float:
+        """Move what is in the log by now, while others commit behind it."""
+        with contextlib.closing(self._connect()) as pin:
+            pin.isolation_level = None
+            pin.execute(_LOOK).fetchone()  # the schema is read before the lock is taken
             self._take_turn(maintenance=True)
             begun = time.monotonic()
             try:
-                if truncate:
-                    conn.exec_driver_sql("PRAGMA busy_timeout=0")
-                mode = "TRUNCATE" if truncate else "PASSIVE"
-                conn.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").all()
+                # Who reads a log that is in the file altogether holds nothing: one page that isn't makes sure.
+                _write_a_page(self.connection())
+                pin.execute("BEGIN")
+                pin.execute(_LOOK).fetchone()
             finally:
-                if truncate:
-                    conn.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_WAIT_S * 1000)}")
                 self._lock.release()
-            return time.monotonic() - begun
+            held = time.monotonic() - begun
+            self._move("PASSIVE")
+        self._sync()
+        return held
+
+    def _sync(self) -> None:
+        """Bring to the disk what a checkpoint wrote that didn't reach the log's end: SQLite leaves that to the next.
+
+        By a descriptor of SQLite's own: one that we open would drop SQLite's locks when we close it.
+        """
+        file = self.path.stat()
+        for name in os.listdir("/dev/fd"):  # noqa: PTH208 -- numbers, no paths
+            with contextlib.suppress(OSError):  # closed since
+                if os.path.samestat(os.fstat(int(name)), file):
+                    os.fsync(int(name))
+                    return
+
+    def _move(self, mode: str) -> None:
+        _, logged, moved = self.connection().exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one()
+        if logged > 0:  # also where a reader was in the way; not where another checkpoint was
+            with contextlib.suppress(
+                OSError
+            ):  # a disk that is full: without the note we know less, and no more
+                self._log.note_moved(moved)
 
     def close(self) -> None:
         with self._guard:
@@ -295,6 +355,19 @@ def driver_of(conn: Connection) -> sqlite3.Connection:
 
 def driver_in_transaction(conn: Connection) -> bool:
     return driver_of(conn).in_transaction
+
+
+def _write_a_page(conn: Connection) -> None:
+    """A commit that changes nothing. An UPDATE to the same values writes no page, this does."""
+    raw = driver_of(conn)
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        (revision,) = raw.execute("PRAGMA user_version").fetchone()
+        raw.execute(f"PRAGMA user_version={int(revision)}")
+        raw.execute("COMMIT")
+    except BaseException:
+        _roll_back(conn)
+        raise
 
 
 def _roll_back(conn: Connection) -> None:

@@ -109,7 +109,8 @@ class Journal:
 
     def commit(self, appends: Sequence[Append]) -> None:
         """All of the appends, or for each the error that keeps it out."""
-        if self._database.wal_bytes() > WAL_BYTES_MAX:
+        database = self._database
+        if database.wal_bytes() > WAL_BYTES_MAX and database.wal_bytes_left() > WAL_BYTES_MAX:
             raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
         encoded = _encode_ahead(appends)
         waiting = list(appends)

@@ -245,7 +245,7 @@ class SqliteStore:
             damaged = len(conn.execute(select(quarantine_table.c.id)).all())
         if damaged:
             found.append(f"{damaged} damaged rows are in quarantine; run meterite verify.")
-        wal = self.database.wal_bytes()
+        wal = self.database.wal_bytes_left()
         if wal > WAL_REPORTED_BYTES:
             found.append(
                 f"The write-ahead log holds {wal >> 20} MiB; a reader or a full disk keeps it from shrinking."

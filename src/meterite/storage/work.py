@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 STEP_S: Final = 0.01
 """A transaction that removes rows takes no new one after this long, so that it ends well within 50 ms."""
 _PAUSE_S: Final = 0.5
+CHECKPOINT_AGAIN_S: Final = 1.0
 ASIDE_S: Final = 300.0
 _DAMAGED_S: Final = 5.0
 _DROPPED_MAX: Final = 5
@@ -121,6 +122,8 @@ class Work:
     _dropped: dict[What, int] = field(default_factory=dict)
     _logged: int = 0
     _wal_bytes: int = 0
+    _wal_left: int = 0
+    _checkpointed: float = 0.0
     _paused: float = 0.0
     _parts: Parts | None = None
 
@@ -205,13 +208,23 @@ class Work:
         self._logged += size + COMMIT_WAL_BYTES
 
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Where enough came into the log since the last time."""
+        """Where enough came into the log since the last time, or a reader held much of it then."""
         size = self.database.wal_bytes()
-        if truncate or self._logged > CHECKPOINT_BYTES or size > self._wal_bytes + CHECKPOINT_BYTES:
+        held_up = (
+            self._wal_left > CHECKPOINT_BYTES and time.monotonic() - self._checkpointed > CHECKPOINT_AGAIN_S
+        )
+        if (
+            truncate
+            or held_up
+            or self._logged > CHECKPOINT_BYTES
+            or size > self._wal_bytes + CHECKPOINT_BYTES
+        ):
             held = self.database.checkpoint(truncate=truncate)
             self.done.longest_checkpoint_s = max(self.done.longest_checkpoint_s, held)
             self._logged = 0
             self._wal_bytes = self.database.wal_bytes()
+            self._wal_left = self.database.wal_bytes_left()
+            self._checkpointed = time.monotonic()
 
     def now(self) -> int:
         return self.store.clock()
