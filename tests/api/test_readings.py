@@ -195,3 +195,18 @@ def test_health_and_ready(client):
     """Both answer without a token."""
     assert client.get("/health", token=None).json() == {"status": "ok"}
     assert client.get("/ready", token=None).json() == {"status": "ready", "problems": []}
+
+
+def test_csv_there_and_back(client, metric, three):
+    """What ``GET`` answers as CSV is the same again when it is sent; rejected rows are told by line."""
+    body = client.get("/metric/M1/readings", headers={"accept": "text/csv"}).content
+    headers = {"content-type": "text/csv"}
+    params = {"metric": "M1", "receipt": "full"}
+    again = client.post("/readings", content=body, headers=headers, params=params)
+    assert (again.status_code, again.json()["accepted"], again.json()["unchanged"]) == (200, 3, 3)
+    refused = client.post("/readings", content=b"metric,reading\nM1,1\n\nM1,x\n", headers=headers)
+    assert refused.status_code == 422
+    assert refused.json()["rejected"] == [
+        {"line": 4, "code": "reading-invalid", "reason": "'x' is not a number."}
+    ]
+    assert client.post("/readings", content=b"[]", params={"metric": "M1"}).status_code == 422

@@ -11,7 +11,7 @@ import pytest
 from e2e.server import ONE, ROOT
 from programs import program
 
-PROGRAMS = ("curl", "gzip")
+PROGRAMS = ("curl", "gzip", "tee")
 ANYTHING = "…"
 
 

@@ -40,6 +40,12 @@ _BODY: Final = body(
     _READINGS, example=[{"metric": "M1", "reading": 42.5, "reading_at": "2026-01-31T12:00:00Z"}]
 )
 _BODY["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "A row a line."}}
+_BODY["requestBody"]["content"][CSV] = {
+    "schema": {
+        "type": "string",
+        "description": "Columns `metric`, `reading`, `reading_at`, `labels` (JSON), `labels.NAME`, under a header.",
+    }
+}
 _RECEIPT_PROBLEMS: Final = problems(body=True)
 _RECEIPT_PROBLEMS[422] = {
     "description": "Refused whole: a receipt with `accepted` 0, or a problem where it could not be read.",
@@ -70,9 +76,15 @@ async def record_readings(
     receipt: Annotated[
         Literal["full"] | None, Query(description="Compare with the state before: `replaced`, `unchanged`.")
     ] = None,
+    metric: Annotated[
+        str | None, Query(description="The metric of CSV without a column for it, as `GET` answers it.")
+    ] = None,
 ) -> Response:
-    """Record many readings: rows, columns, or an array of those; all or nothing unless `partial=accept`."""
-    decode = functools.partial(readings_decoder(request.headers.get("content-type")), precision=precision)
+    """Record many readings: JSON rows, columns, or an array of those; NDJSON; CSV; all or nothing unless
+    `partial=accept`.
+    """
+    decoder = readings_decoder(request.headers.get("content-type"), metric)
+    decode = functools.partial(decoder, precision=precision)
     done = await ingest(called, request, decode, partial=partial is not None, full=receipt is not None)
     refused = bool(done.rejected) and not done.accepted
     committed_at_us = done.committed_at_us if done.accepted else None

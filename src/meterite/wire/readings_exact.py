@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FIELDS: Final = ("metric", "reading", "reading_at", "labels")
 _FIELDS: Final = frozenset(FIELDS)
 _NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 _NUMBER_CHARACTERS_MAX: Final = 400
 
 
@@ -66,6 +67,15 @@ def exact_time(value: object, precision: str | None) -> int:
             "time-invalid", "For integer times say ?precision=s, ms, us or ns.", place=place
         )
     return from_unit(value, precision)
+
+
+def text_time(text: str, precision: str | None) -> int:
+    """µs since 1970 of a time in a format of texts; an empty one is :data:`NO_TIME`."""
+    if not text:
+        return NO_TIME
+    if _INTEGER.fullmatch(text) is None:
+        return parse_rfc3339(text, place=("body", "reading_at"))
+    return exact_time(int(text), precision)
 
 
 def _check_fields(entry: dict[str, Any]) -> None:

@@ -1,0 +1,52 @@
+"""What was found in the field, made, or left of fuzzing, each with what it has to become.
+
+``corpus/FORMAT/NAME.FORMAT`` is a body and ``NAME.json`` what comes of it: ``readings`` as [place, code, labels,
+reading_at in µs or null, value], ``rejected`` as [place, code], and ``skipped``; or the ``error`` of the whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+
+from meterite.model.columns import NO_TIME
+from meterite.model.errors import MeteriteError
+from meterite.wire.readings_csv import decode_csv
+
+CORPUS = Path(__file__).parent / "corpus"
+DECODERS = {"csv": functools.partial(decode_csv, precision=None)}
+BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
+
+
+def outcome(decode, body):
+    """As the file beside it says it."""
+    try:
+        decoded = decode(body, readings_max=1000)
+    except MeteriteError as exc:
+        return {"error": exc.code}
+    keys = [decoded.keys[n] for n in decoded.key_index.tolist()]
+    times = [None if at == NO_TIME else at for at in decoded.at_us.tolist()]
+    rows = zip(decoded.row.tolist(), keys, times, decoded.values.tolist(), strict=True)
+    found = {"readings": [[row, key.code, dict(key.labels), at, value] for row, key, at, value in rows]}
+    if decoded.rejected:
+        found["rejected"] = [[rejected.index, rejected.code] for rejected in decoded.rejected]
+    if decoded.skipped:
+        found["skipped"] = decoded.skipped
+    return found
+
+
+@pytest.mark.parametrize("path", BODIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_corpus(path):
+    """Each body becomes what stands beside it."""
+    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert outcome(DECODERS[path.parent.name], path.read_bytes()) == expected
+
+
+def test_the_corpus_is_whole():
+    """Each format has bodies, and each expectation has one."""
+    assert {path.parent.name for path in BODIES} == set(DECODERS)
+    expected = {path.with_suffix("") for path in CORPUS.glob("*/*.json")}
+    assert expected == {path.with_suffix("") for path in BODIES}
