@@ -159,7 +159,8 @@ def resolved(readings: list[Reading], policy: str) -> float:
     if policy == "sum":
         total = numbers[0]
         for number in numbers[1:]:
-            total += number
+            if math.isfinite(total):
+                total += number
         return total
     return {"last": numbers[-1], "first": numbers[0], "min": min(numbers), "max": max(numbers)}[policy]
 

@@ -42,7 +42,7 @@ def combined(policy: ConflictPolicy, old: float, new: float) -> float:
         case ConflictPolicy.MAX:
             return max(old, new)
         case ConflictPolicy.SUM:
-            return old + new
+            return old + new if math.isfinite(old) else old
 
 
 @dataclass
@@ -188,7 +188,7 @@ codes = st.sampled_from(CODES)
 numbers = st.integers(0, len(HOSTS) - 1)
 MONTHS = (-800 * DAY * 30, YEAR_2030 - 70 * DAY, YEAR_2030 + 3 * DAY)
 times = st.builds(lambda base, n: base + n * 1000, st.sampled_from(MONTHS), st.integers(0, 2))
-values = st.sampled_from([0.1, 0.7, 1e16, -3.3, 1.7e308, math.nan, math.inf])
+values = st.sampled_from([0.1, 0.7, 1e16, -3.3, 1.7e308, math.nan, math.inf, -math.inf])
 rows = st.tuples(orgs, codes, numbers, times, values)
 ways = st.runner().flatmap(lambda machine: st.sampled_from(machine.pair.place.ways))
 

@@ -21,7 +21,7 @@ from meterite.storage.resolve import (
     top_two_rows,
 )
 
-NAN_BITS = [0x7FF8000000000000, 0x7FF8000000000001, 0xFFF8000000000002]
+NAN_BITS = [0x7FF8000000000000, 0x7FF8000000000001, 0xFFF8000000000002, 0x7FF0000000000002]
 METRICS = {1: "last", 2: "first", 3: "min", 4: "max", 5: "sum", 6: "sum"}
 POLICIES = Policies(
     np.arange(2, 7), np.array([POLICY_KINDS[ConflictPolicy(METRICS[m])] for m in range(2, 7)], np.uint8)
@@ -83,7 +83,8 @@ def winner(rows: list[Row], policy: str) -> Row:
     if policy == "sum":
         total = numbers[0].value
         for r in numbers[1:]:
-            total += r.value
+            if math.isfinite(total):
+                total += r.value
         return Row(rows[0].series, rows[0].at, bits_of(total), numbers[-1].seq)
     pick = {"last": lambda rs: rs[-1], "first": lambda rs: rs[0]}
     by_value = {"min": min, "max": max}
@@ -122,6 +123,27 @@ def test_it_does_not_matter_in_which_parts_rows_are_resolved(rows, seqs, random)
     ]
     random.shuffle(parts)
     assert rows_of(resolve(Columns.concat(parts), POLICIES)) == oracle(rows)
+
+
+@given(rows_lists, st.lists(st.integers(0, 6), min_size=1, max_size=3).map(sorted))
+@settings(max_examples=200, deadline=None)
+def test_it_does_not_matter_when_the_oldest_were_added_up(rows, upto):
+    """What lies before any commit may have been resolved for good, sums too, be they infinite or out of range."""
+    done = Columns.empty()
+    before = 0
+    for seq in [*upto, 6]:
+        part = columns_of([r for r in rows if before < r.seq <= seq])
+        done = resolve(Columns.concat([done, part]), POLICIES)
+        before = seq
+    assert rows_of(done) == oracle(rows)
+
+
+def test_an_infinite_sum_stays():
+    """The first infinity decides, whether it was pushed or overflowed; the sum is as new as its newest number."""
+    odd = [(1.0, 1), (math.inf, 2), (-math.inf, 3), (math.nan, 4)], [(1e308, 1), (1e308, 2), (-math.inf, 3)]
+    for readings in odd:
+        rows = [Row(5 << 32, 0, bits_of(value), seq) for value, seq in readings]
+        assert rows_of(resolve(columns_of(rows), POLICIES)) == [Row(5 << 32, 0, bits_of(math.inf), 3)]
 
 
 @given(rows_lists, st.integers(0, 60))

@@ -2,7 +2,8 @@
 
 What this file guarantees: the result hangs on seq and the order of arrival within a seq alone, never on how
 the rows were spread over journal rows and runs; every number beats every NaN; a value that isn't a sum keeps
-its bits; sums are added up in the order of seq, one by one, so that they come out the same bit for bit.
+its bits; sums are added up in the order of seq, one by one, so that they come out the same bit for bit, and a sum
+that is infinite stays so.
 """
 
 from __future__ import annotations
@@ -198,9 +199,22 @@ def _sums(values: type_f64, starts: type_rows) -> type_f64:
     rest[first] = False
     # ``add.at`` adds one after the other; ``add.reduceat`` adds in pairs and gives other last bits. Each sum
     # begins with its first number and not with 0.0, which would turn a -0.0.
+    groups = _group_numbers(starts, len(values))
     with np.errstate(over="ignore", invalid="ignore"):
-        np.add.at(sums, _group_numbers(starts, len(values))[rest], values[rest])
+        np.add.at(sums, groups[rest], values[rest])
+    # What became NaN met infinities of both signs, since no NaN was added: the first of them is what it stays at.
+    ends = np.append(starts[1:], len(values))
+    for group in np.flatnonzero(np.isnan(sums) & ~np.isnan(values[first])).tolist():
+        sums[group] = _until_infinite(values[starts[group] : ends[group]])
     return sums
+
+
+def _until_infinite(values: type_f64) -> float:
+    """Added one after the other, NaN passed over, to the first sum that is infinite."""
+    numbers = values[~np.isnan(values)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.cumsum(numbers)
+    return float(sums[np.flatnonzero(np.isinf(sums))[0]])
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from meterite.model.columns import STALE_BITS, Batch, Single
 from meterite.model.metric import MetricSpec, MetricState, Point
-from meterite.storage.interface import Span
+from meterite.storage.interface import Append, Span
 from storage.place import (
     AT,
     DAY,
@@ -20,6 +21,7 @@ from storage.place import (
     read,
     scan,
     state_of,
+    version_of,
 )
 
 A, B = (("host", "a"),), (("host", "b"), ("room", "1"))
@@ -114,6 +116,28 @@ class ReadingTests:
             assert view.cuts(EVERYTHING, 10) == []
             assert scan(view) == []
             assert view.gaps(EVERYTHING) == []
+
+    def test_what_is_no_number_keeps_its_bits(self, store, start, here, metric, settle):
+        """Stale markers and any other NaN, infinities and minus zero, alone in a commit and among numbers; and where two
+        share a time, those of the newer. None becomes current.
+        """
+        odd = np.array([STALE_BITS, 0x7FF8000000000000, 0xFFF8DEADBEEF0001, 0x7FF0000000000001], np.uint64)
+        values = np.concatenate((odd.view(np.float64), [math.inf, -math.inf, -0.0], np.linspace(-9, 9, 50) ** 3))
+        series = metric.series_first
+        at = AT + np.arange(len(values))
+        push(store, here, *((series, int(t), math.nan) for t in at[:4]))
+        for few in (slice(0, 1), slice(1, 4), slice(4, None)):
+            count = len(values[few])
+            batch = Batch(np.array([series]), np.zeros(count, np.uint32), at[few], values[few])
+            store.commit([Append(here, version_of(store), batch)])
+        store.commit([Append(here, version_of(store), Single(series, AT + 1000, float(values[0])))])
+        settle(store)
+        for reader in (store, start()):
+            with closing(reader.view(here)) as view:
+                found = np.concatenate([c.values for c in view.scan(EVERYTHING)])
+            assert found.view(np.uint64).tolist() == [*values.view(np.uint64).tolist(), STALE_BITS]
+            newest = [Point(int(at[n]), float(values[n])) for n in (-1, -2)]
+            assert state_of(reader, here, metric.id) == MetricState(*newest)
 
     def test_current_and_last(self, store, here, metric, settle):
         """The two newest numbers over all series, by time and then by series; NaN and infinities aren't any."""
