@@ -22,8 +22,8 @@ from meterite.model.limits import (
     AlarmState,
     Rule,
     interesting,
-    judge,
 )
+from model.judged import judge
 
 ABOVE, BELOW, OK = "above", "below", "ok"
 KINDS = {ABOVE: ABOVE_MAX, BELOW: BELOW_MIN, OK: CLEARED}
@@ -435,7 +435,7 @@ def test_nothing_to_judge():
     batch = Batch(np.array([5]), np.zeros(2, np.uint32), np.arange(2), np.ones(2))
     rows = interesting(batch.series_index, np.zeros(2, bool), np.zeros(1, bool))
     assert len(rows) == 0
-    assert len(judge(batch, rows, {}.__getitem__, {}, {}, 0)) == 0
+    assert len(judge(batch, rows, {}.__getitem__, {}, {}, 0, many=0)) == 0
 
 
 MUTED = replace(LIMITS, mute_until_us=FOREVER)

@@ -21,9 +21,8 @@ the series had crossed by it. So a crossing and its clearing within one mute are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import compress
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
@@ -32,11 +31,11 @@ import numpy as np
 from meterite.model.event import TYPE_BITS, EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from meterite.model.columns import Batch, type_f64, type_i64, type_u32
+    from meterite.model.columns import type_u32
 
 ABOVE_MAX: Final = TYPE_BITS[EventType.ABOVE_MAX]
 BELOW_MIN: Final = TYPE_BITS[EventType.BELOW_MIN]
@@ -47,8 +46,6 @@ LATE: Final = 1
 QUIET: Final = 2
 """Flag: no event, the row only carries the state on (muted, or pending)."""
 TIME_NONE: Final = int(np.iinfo(np.int64).min)
-MANY: Final = 128
-"""Arrays cost 100 µs however few the readings; a walk costs a µs a reading."""
 
 TRANSITION: Final = np.dtype(
     [
@@ -225,248 +222,26 @@ class _Walk:
 
 
 def interesting(
-    series_index: type_u32, outside: NDArray[np.bool_], alarmed: NDArray[np.bool_]
+    series_index: type_u32, outside: NDArray[np.bool_ | np.intp], alarmed: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
     """The rows whose series has a reading outside, or an alarm that isn't at rest: few, most of the time.
 
-    ``outside`` is by row, ``alarmed`` by series.
+    ``outside`` says which rows are, or has their numbers; ``alarmed`` is by series.
     """
-    if not outside.any() and not alarmed.any():
-        return np.zeros(0, np.intp)
     wanted = alarmed.copy()
     wanted[series_index[outside]] = True
+    if not wanted.any():
+        return np.zeros(0, np.intp)
     return np.flatnonzero(wanted[series_index])
 
 
-def judge(
-    batch: Batch,
-    rows: NDArray[np.intp],
-    rule_of: Callable[[int], Rule],
-    alarms: dict[int, Alarm],
-    newest: dict[int, int],
-    now_us: int,
-    *,
-    many: int = MANY,
-) -> NDArray[np.void]:
-    """Rows of :data:`TRANSITION` for the batch's ``rows``, in the order of series.
-
-    ``rule_of`` answers a series id's limits. ``alarms`` and ``newest`` (µs) are by series id, those missing are at rest
-    and without readings; both are brought up to date for the series at hand, and alarms that come to rest taken out.
-    ``many`` rows and more are judged as columns where that can be, which comes to the same.
-    """
-    if not len(rows):
-        return np.empty(0, TRANSITION)
-    readings = _Readings.of(batch, rows)
-    rules = [rule_of(series) for series in readings.series]
-    if len(rows) < many:
-        return _walked(readings, range(len(rules)), rules, alarms, newest, now_us)
-    plain = _plain(readings, rules, alarms, newest, now_us)
-    if plain.all():
-        return _crossed(readings, rules, alarms, newest)
-    walked = _walked(readings, np.flatnonzero(~plain).tolist(), rules, alarms, newest, now_us)
-    if not plain.any():
-        return walked
-    crossed = _crossed(readings.take(plain), list(compress(rules, plain)), alarms, newest)
-    found = np.concatenate([walked, crossed])
-    return found[np.argsort(found["series"], kind="stable")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Readings:
-    """Readings by series: those of ``series[n]`` are from ``begin[n]`` on, ``length[n]`` of them, as they came."""
-
-    series: list[int]
-    begin: NDArray[np.intp]
-    length: NDArray[np.intp]
-    at_us: type_i64
-    values: type_f64
-
-    @staticmethod
-    def of(batch: Batch, rows: NDArray[np.intp]) -> _Readings:
-        index = batch.series_index[rows]
-        order = np.argsort(index, kind="stable")
-        index, rows = index[order], rows[order]
-        begin = np.flatnonzero(np.append(True, index[1:] != index[:-1]))
-        length = np.diff(begin, append=len(rows))
-        return _Readings(
-            batch.series[index[begin]].tolist(), begin, length, batch.at_us[rows], batch.values[rows]
-        )
-
-    def take(self, chosen: NDArray[np.bool_]) -> _Readings:
-        """Those of the chosen series."""
-        if chosen.all():
-            return self
-        rows = np.repeat(chosen, self.length)
-        length = self.length[chosen]
-        begin = np.cumsum(length) - length
-        series = list(compress(self.series, chosen))
-        return _Readings(series, begin, length, self.at_us[rows], self.values[rows])
-
-
-def _plain(
-    readings: _Readings, rules: list[Rule], alarms: dict[int, Alarm], newest: dict[int, int], now_us: int
-) -> NDArray[np.bool_]:
-    """By series: whether a reading's side is its state, since nothing holds it, all was told, and none is late."""
-    simple = np.array(
-        [
-            rule.hysteresis == 0
-            and rule.for_us == 0
-            and now_us >= rule.mute_until_us
-            and ((alarm := alarms.get(series)) is None or (not alarm.pending and alarm.told == alarm.state))
-            for series, rule in zip(readings.series, rules, strict=True)
-        ],
-        bool,
-    )
-    before = np.empty_like(readings.at_us)
-    before[1:] = readings.at_us[:-1]
-    before[readings.begin] = [newest.get(series, TIME_NONE) for series in readings.series]
-    odd = (readings.at_us < before) | ~np.isfinite(readings.values)
-    return simple & ~np.logical_or.reduceat(odd, readings.begin)
-
-
-def _walked(
-    readings: _Readings,
-    places: Iterable[int],
-    rules: list[Rule],
-    alarms: dict[int, Alarm],
-    newest: dict[int, int],
-    now_us: int,
-) -> NDArray[np.void]:
-    """One reading after the other."""
-    found: list[tuple[int | float, ...]] = []
-    for place in places:
-        series, rule = readings.series[place], rules[place]
-        before = alarms.get(series) or Alarm()
-        alarm = Alarm(before.state, before.since_us, before.pending, before.pending_since_us, before.told)
-        walk = _Walk(rule, alarm, newest.get(series, TIME_NONE), muted=now_us < rule.mute_until_us)
-        rows = slice(readings.begin[place], readings.begin[place] + readings.length[place])
-        for at_us, value in zip(readings.at_us[rows].tolist(), readings.values[rows].tolist(), strict=True):
-            if isfinite(value):
-                walk.reading(at_us, value)
-        found += walk.rows(series, moved=alarm != before)
-        newest[series] = walk.newest_us
-        _keep(alarms, series, alarm)
-    return np.array(found, TRANSITION)
-
-
-def _keep(alarms: dict[int, Alarm], series: int, alarm: Alarm) -> None:
-    if alarm.at_rest:
-        alarms.pop(series, None)
-    else:
-        alarms[series] = alarm
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Events by kind and the series' place: which row raised it last, of how many rows, and which to tell of."""
-
-    kind: NDArray[np.uint8]
-    place: NDArray[np.intp]
-    raised: NDArray[np.intp]
-    count: NDArray[np.intp]
-    first: NDArray[np.intp]
-    last: NDArray[np.intp]
-    extreme: NDArray[np.intp]
-
-    @staticmethod
-    def concat(*parts: _Sums) -> _Sums:
-        """By series, and within one in the order of what raised them last."""
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _Sums.__slots__]
-        order = np.lexsort((columns[2], columns[1]))
-        return _Sums(*(column[order] for column in columns))
-
-
-def _crossed(
-    readings: _Readings, rules: list[Rule], alarms: dict[int, Alarm], newest: dict[int, int]
-) -> NDArray[np.void]:
-    """The same as :func:`_walked` for plain series, all at once."""
-    low, high = (np.array([getattr(rule, name) for rule in rules]) for name in ("low", "high"))
-    every = np.array([rule.every for rule in rules], bool)
-    place = np.repeat(np.arange(len(rules)), readings.length)
-    side = np.where(
-        readings.values > high[place],
-        np.uint8(AlarmState.ABOVE),
-        np.where(readings.values < low[place], np.uint8(AlarmState.BELOW), np.uint8(AlarmState.OK)),
-    )
-    before = np.empty_like(side)
-    before[1:] = side[:-1]
-    before[readings.begin] = [
-        alarms[series].state if series in alarms else AlarmState.OK for series in readings.series
-    ]
-    changed = side != before
-    ends = readings.begin + readings.length - 1
-    newest.update(zip(readings.series, readings.at_us[ends].tolist(), strict=True))
-    state = side[ends]
-    since = np.where(state == AlarmState.OK, TIME_NONE, _since(readings, place, changed, alarms))
-    for n in np.flatnonzero(np.logical_or.reduceat(changed, readings.begin)).tolist():
-        _keep(alarms, readings.series[n], Alarm(int(state[n]), int(since[n]), told=int(state[n])))
-    sums = _Sums.concat(
-        _outside(ABOVE_MAX, side == AlarmState.ABOVE, changed, readings.values, place, every),
-        _outside(BELOW_MIN, side == AlarmState.BELOW, changed, -readings.values, place, every),
-        _cleared(changed & (side == AlarmState.OK), place, len(rules)),
-    )
-    found = _rows_of(sums, readings)
-    found["state"], found["since"] = state[sums.place], since[sums.place]
-    found["told"] = found["state"]
-    found["low"], found["high"] = low[sums.place], high[sums.place]
-    return found
-
-
-def _since(
-    readings: _Readings, place: NDArray[np.intp], changed: NDArray[np.bool_], alarms: dict[int, Alarm]
-) -> type_i64:
-    since = np.array(
-        [alarms[series].since_us if series in alarms else TIME_NONE for series in readings.series], np.int64
-    )
-    since[place[changed]] = readings.at_us[changed]  # of several the last one stays
-    return since
-
-
-def _outside(
-    kind: int,
-    here: NDArray[np.bool_],
-    entered: NDArray[np.bool_],
-    weight: type_f64,
-    place: NDArray[np.intp],
-    every: NDArray[np.bool_],
-) -> _Sums:
-    """Of the rows ``here``; the extreme is the first of the greatest ``weight``."""
-    count = np.bincount(place[here], minlength=len(every))
-    first, last, extreme, raised = (np.full(len(every), -1, np.intp) for _ in range(4))
-    rows = np.flatnonzero(here)
-    last[place[rows]] = rows
-    first[place[rows[::-1]]] = rows[::-1]
-    greatest = np.full(len(every), -np.inf)
-    np.maximum.at(greatest, place[rows], weight[rows])
-    best = rows[weight[rows] == greatest[place[rows]]][::-1]
-    extreme[place[best]] = best
-    crossing = np.flatnonzero(here & entered)
-    raised[place[crossing]] = crossing
-    raised = np.where(every, last, raised)
-    told = np.flatnonzero(raised >= 0)
-    kinds = np.full(len(told), kind, np.uint8)
-    return _Sums(kinds, told, raised[told], count[told], first[told], last[told], extreme[told])
-
-
-def _cleared(cleared: NDArray[np.bool_], place: NDArray[np.intp], count: int) -> _Sums:
-    """Of several the last."""
-    raised = np.full(count, -1, np.intp)
-    rows = np.flatnonzero(cleared)
-    raised[place[rows]] = rows
-    told = np.flatnonzero(raised >= 0)
-    rows = raised[told]
-    kinds = np.full(len(told), CLEARED, np.uint8)
-    return _Sums(kinds, told, rows, np.ones(len(told), np.intp), rows, rows, rows)
-
-
-def _rows_of(sums: _Sums, readings: _Readings) -> NDArray[np.void]:
-    """All but the alarm and the limits."""
-    found = np.zeros(len(sums.place), TRANSITION)
-    found["series"] = np.array(readings.series, np.int64)[sums.place]
-    found["kind"] = sums.kind
-    found["pending_since"] = TIME_NONE
-    found["count"] = sums.count
-    for name in ("first", "last", "extreme"):
-        rows = getattr(sums, name)
-        found[f"{name}_at"], found[name] = readings.at_us[rows], readings.values[rows]
-    return found
+def walk(
+    series: int, rule: Rule, alarm: Alarm, newest_us: int, readings: Iterable[tuple[int, float]], now_us: int
+) -> tuple[list[tuple[int | float, ...]], int]:
+    """Rows of :data:`TRANSITION`, and the newest reading's µs; one reading after the other. ``alarm`` moves on."""
+    before = replace(alarm)
+    way = _Walk(rule, alarm, newest_us, muted=now_us < rule.mute_until_us)
+    for at_us, value in readings:
+        if isfinite(value):
+            way.reading(at_us, value)
+    return way.rows(series, moved=alarm != before), way.newest_us

@@ -223,4 +223,4 @@ def load_alarms(raw: sqlite3.Connection, org_id: int) -> tuple[dict[int, Alarm],
     }
     silent = set(snapshot.silent)
     fold_alarms(raw, org_id, snapshot.event_row >> EVENT_ROW_BITS, alarms, silent)
-    return alarms, silent
+    return {series: alarm for series, alarm in alarms.items() if not alarm.at_rest}, silent

@@ -33,7 +33,7 @@ _ROWS: Final = (
 def fold_alarms(
     raw: sqlite3.Connection, org_id: int, after_seq: int, alarms: dict[int, Alarm], silent: set[int]
 ) -> None:
-    """Bring both, true as of ``after_seq``, up to the connection's transaction."""
+    """Bring both, true as of ``after_seq``, up to the connection's transaction; some alarms may be at rest then."""
     for *columns, checksum in raw.execute(_ROWS, (org_id, (after_seq + 1) << EVENT_ROW_BITS)):
         if event_checksum(*columns) != checksum:
             continue
@@ -46,16 +46,12 @@ def fold_alarms(
 
 
 def apply_transitions(transitions: NDArray[np.void], alarms: dict[int, Alarm]) -> None:
-    """The last row of a series says how it stands; alarms that came to rest are taken out."""
+    """The last row of a series says how it stands."""
     series = transitions["series"]
     last = np.flatnonzero(np.append(series[1:] != series[:-1], np.ones(min(len(series), 1), bool)))
     for row in transitions[last].tolist():
         id_, _, _, state, pending, told, _, since_us, pending_since_us, *_ = row
-        alarm = Alarm(state, since_us, pending, pending_since_us, told)
-        if alarm.at_rest:
-            alarms.pop(id_, None)
-        else:
-            alarms[id_] = alarm
+        alarms[id_] = Alarm(state, since_us, pending, pending_since_us, told)
 
 
 def apply_documents(documents: Sequence[Document], silent: set[int]) -> None:

@@ -9,7 +9,8 @@ where a commit fails.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,9 +19,10 @@ from meterite.model.columns import Columns
 from meterite.model.duration import parse_duration
 from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
-from meterite.model.limits import TRANSITION, Alarm, Rule, interesting, judge
+from meterite.model.limits import TRANSITION, Alarm, Rule, interesting
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.number import plain_number
+from meterite.model.standing import ALARM, AT_REST, Readings, alarm_of, judge, row_of
 from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
@@ -29,25 +31,24 @@ from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
 from meterite.storage.state import everything
 from meterite.storage.tombstones import mask_erased
+from meterite.storage.watch_table import Table
 from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, read_marks
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from meterite.model.columns import Batch, type_i64
+    from meterite.model.columns import Batch
     from meterite.storage.events import SqlEvents
     from meterite.storage.journal import Clock
     from meterite.storage.snapshot import Parts
 
 SERIES_KEPT_MAX: Final = 4_000_000
 """Over all orgs; those that wrote least recently go first."""
-_SLOTS_KEPT: Final = 64
 _FEW: Final = 8
-_SLOTS_SERIES_MAX: Final = 65_536
 _RULES_SQL: Final = (
     "SELECT id, min_reading, max_reading, hysteresis, outside_for, notify, mute_until_us, expected_every, code, name,"
     " unit, deleted_at FROM metric WHERE org = ? AND "
@@ -67,51 +68,6 @@ class _Watched:
 _UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), MetricName("", ""), None, deleted=True)
 
 
-@dataclass(slots=True)
-class Table:
-    """Columns with a row (slot) a series that was met; they grow by doubling."""
-
-    slot_of: dict[int, int] = field(default_factory=dict)
-    series: type_i64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    newest: type_i64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    low: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    alarmed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    _kept: OrderedDict[bytes, NDArray[np.intp]] = field(default_factory=OrderedDict)
-
-    def __len__(self) -> int:
-        return len(self.slot_of)
-
-    def grow(self, series: list[int]) -> slice:
-        """Slots for series that have none yet; their columns are for the caller to fill."""
-        begin, end = len(self), len(self) + len(series)
-        if end > len(self.series):
-            size = max(64, end, 2 * len(self.series))
-            for name in ("series", "newest", "low", "high", "alarmed"):
-                column = getattr(self, name)
-                wider = np.zeros(size, column.dtype)
-                wider[:begin] = column[:begin]
-                setattr(self, name, wider)
-        self.series[begin:end] = series
-        self.slot_of.update(zip(series, range(begin, end), strict=True))
-        return slice(begin, end)
-
-    def slots(self, series: type_i64) -> NDArray[np.intp] | None:
-        """The slots of a batch's series, all of which were met; those of the last batches are remembered."""
-        key = series.tobytes()
-        found = self._kept.get(key)
-        if found is None:
-            places = [self.slot_of.get(id_, -1) for id_ in series.tolist()]
-            if -1 in places:
-                return None
-            found = np.array(places, np.intp)
-            if len(series) <= _SLOTS_SERIES_MAX:
-                self._kept[key] = found
-                if len(self._kept) > _SLOTS_KEPT:
-                    self._kept.popitem(last=False)
-        return found
-
-
 class OrgWatch:
     """One org: its limits as of ``catalog_version``, its newest readings and alarms as of ``seq``."""
 
@@ -121,7 +77,6 @@ class OrgWatch:
         self.catalog_version = -1
         self.table = Table()
         self.metrics: dict[int, _Watched] = {}
-        self.alarms: dict[int, Alarm] = {}
         self.silent: set[int] = set()
         """Metrics whose silence was told, and whose end was not."""
         self._complete = True
@@ -136,12 +91,14 @@ class OrgWatch:
         gone = {metric_id for metric_id in changed if self.metrics[metric_id].deleted}
         if gone:
             self.silent -= gone
-            for series in [s for s in self.alarms if s >> SERIES_ORDINAL_BITS in gone]:
-                del self.alarms[series]
-                self._mark_alarm(series)
+            self.table.set_alarms(self._slots_of(gone), AT_REST)
         if changed and len(self.table):
-            used = self.table.series[: len(self.table)]
-            self._set_limits(np.flatnonzero(np.isin(used >> SERIES_ORDINAL_BITS, list(changed))))
+            slots = self._slots_of(changed)
+            self.table.change_rules(slots, self._rules(slots))
+
+    def _slots_of(self, metric_ids: set[int]) -> NDArray[np.intp]:
+        used = self.table.series[: len(self.table)]
+        return np.flatnonzero(np.isin(used >> SERIES_ORDINAL_BITS, list(metric_ids)))
 
     def _take_metrics(self, rows: list[tuple[Any, ...]]) -> set[int]:
         for (
@@ -185,14 +142,18 @@ class OrgWatch:
         unnamed = NEVER if self._complete else UNKNOWN
         slots = self.table.grow(new)
         self.table.newest[slots] = [known.get(id_, unnamed) for id_ in new]
-        self.table.alarmed[slots] = [id_ in self.alarms for id_ in new]
-        self._set_limits(np.arange(slots.start, slots.stop))
+        new_slots = np.arange(slots.start, slots.stop)
+        self.table.set_rules(new_slots, self._rules(new_slots))
 
-    def _set_limits(self, slots: NDArray[np.intp]) -> None:
-        ids = (self.table.series[slots] >> SERIES_ORDINAL_BITS).tolist()
-        watched = [self.metrics.get(metric_id, _UNWATCHED) for metric_id in ids]
-        self.table.low[slots] = [w.rule.low for w in watched]
-        self.table.high[slots] = [w.rule.high for w in watched]
+    def _rules(self, slots: NDArray[np.intp]) -> list[Rule]:
+        return [self._rule_of(id_) for id_ in self.table.series[slots].tolist()]
+
+    def take_alarms(self, raw: sqlite3.Connection, alarms: Mapping[int, Alarm]) -> None:
+        """Of series as they stand now; those that came to rest, too."""
+        series = list(alarms)
+        self.meet(raw, series, Watermarks.none(complete=True))
+        slots = np.array([self.table.slot_of[id_] for id_ in series], np.intp)
+        self.table.set_alarms(slots, np.array([row_of(alarm) for alarm in alarms.values()], ALARM))
 
     def load(self, raw: sqlite3.Connection, marks: Watermarks) -> None:
         """All newest readings anew, as of ``seq``."""
@@ -214,15 +175,11 @@ class OrgWatch:
         had = newest != NEVER
         return Watermarks(series[had], newest[had], self._complete)
 
-    def mark_alarms(self) -> None:
-        """After alarms came from elsewhere."""
-        used = len(self.table)
-        self.table.alarmed[:used] = np.isin(self.table.series[:used], list(self.alarms))
-
-    def _mark_alarm(self, series: int) -> None:
-        slot = self.table.slot_of.get(series)
-        if slot is not None:
-            self.table.alarmed[slot] = series in self.alarms
+    def alarms(self) -> dict[int, Alarm]:
+        """Of the series that aren't at rest."""
+        slots = np.flatnonzero(self.table.alarmed[: len(self.table)])
+        series = self.table.series[slots].tolist()
+        return dict(zip(series, map(alarm_of, self.table.alarm[slots]), strict=True))
 
     # --- Judging
 
@@ -248,36 +205,35 @@ class OrgWatch:
     def judge(self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int) -> NDArray[np.void]:
         """Rows of TRANSITION. The batch's series were met; the snapshot is of just before the commit."""
         table = self.table
-        slots = table.slots(batch.series)
-        assert slots is not None
-        row_slots = slots[batch.series_index]
-        outside = (batch.values > table.high[row_slots]) | (batch.values < table.low[row_slots])
-        rows = interesting(batch.series_index, outside, table.alarmed[slots])
+        met = table.met(batch.series)
+        assert met is not None
+        least, greatest = float(batch.values.min()), float(batch.values.max())
+        outside = met.outside(table, batch, least, greatest)
+        rows = interesting(batch.series_index, outside, table.alarmed[met.place])
         found = np.empty(0, TRANSITION)
         if len(rows):
-            series = batch.series[np.unique(batch.series_index[rows])].tolist()
-            found = judge(batch, rows, self._rule_of, self.alarms, self._newest(snapshot, series), now_us)
-            for id_ in series:
-                self._mark_alarm(id_)
-        if not np.isfinite(batch.values).all():
-            finite = np.isfinite(batch.values)
-            np.maximum.at(table.newest, row_slots[finite], batch.at_us[finite])
+            readings, places = Readings.of(batch, rows)
+            slots = met.slots[places]
+            self._look_up(snapshot, slots)
+            standing = table.standing(slots)
+            found = judge(readings, standing, self._rule_of, now_us)
+            table.set_alarms(slots, standing.alarm)
+        if isfinite(least) and isfinite(greatest):
+            table.advance(met, batch)
         else:
-            np.maximum.at(table.newest, row_slots, batch.at_us)
+            table.advance(met, batch, np.isfinite(batch.values))
         return found
 
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
 
-    def _newest(self, snapshot: Callable[[], Snapshot], series: list[int]) -> dict[int, int]:
+    def _look_up(self, snapshot: Callable[[], Snapshot], slots: NDArray[np.intp]) -> None:
+        """What the newest readings are, where nobody knows."""
         table = self.table
-        found = {}
-        for id_ in series:
-            slot = table.slot_of[id_]
-            if table.newest[slot] == UNKNOWN:
-                table.newest[slot] = look_up(snapshot(), id_)
-            found[id_] = int(table.newest[slot])
-        return found
+        unknown = table.newest[slots] == UNKNOWN
+        if unknown.any():
+            for slot in slots[unknown].tolist():
+                table.newest[slot] = look_up(snapshot(), int(table.series[slot]))
 
     def names(self, metric_ids: Iterable[int]) -> dict[int, MetricName]:
         return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
@@ -338,12 +294,12 @@ class Watch:
             if len(batch) <= _FEW and not org.silent and org.nothing_new(batch):
                 continue
             raw = driver_of(conn)
-            if org.table.slots(batch.series) is None:
+            if org.table.met(batch.series) is None:
                 org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
             resumed = org.resumed(batch, recorded_at_us) if org.silent else []
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
             if len(found) or resumed:
-                about = set((found["series"] >> SERIES_ORDINAL_BITS).tolist())
+                about = {series >> SERIES_ORDINAL_BITS for series in found["series"].tolist()}
                 self._events.insert(
                     raw,
                     clock.seq + 1,
@@ -372,16 +328,20 @@ class Watch:
         raw = driver_of(conn)
         snapshot = self._snapshot(conn, org.org_id)
         if org.seq < max(snapshot.compacted_seq, snapshot_row(raw, org.org_id) >> EVENT_ROW_BITS, 0):
-            org.alarms, org.silent = load_alarms(raw, org.org_id)
+            alarms, org.silent = load_alarms(raw, org.org_id)
             marks = read_marks(raw, org.org_id, compacted=snapshot.compacted_seq > 0)
             org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
+            org.take_alarms(raw, alarms)
             return
-        fold_alarms(raw, org.org_id, org.seq, org.alarms, org.silent)
+        moved: dict[int, Alarm] = {}
+        fold_alarms(raw, org.org_id, org.seq, moved, org.silent)
         if snapshot.tombstones.seq_last > org.seq:
+            alarms = org.alarms()
             org.load(raw, _after(snapshot, org.marks(), org.seq))
+            org.take_alarms(raw, alarms | moved)
         else:
             org.advance(raw, _after(snapshot, Watermarks.none(complete=True), org.seq))
-            org.mark_alarms()
+            org.take_alarms(raw, moved)
 
     def committed(self, seq: int) -> None:
         """The transaction of :meth:`judge` is on disk."""
