@@ -46,13 +46,29 @@ class Gathered:
         """The name of a series, checked. InvalidInputError. Worth keeping by the bytes that it was written in."""
         return SeriesKey(check_code(code), check_labels(labels) if labels else ())
 
+    def place(self, key: SeriesKey) -> int:
+        """Where the key stands among all, for :meth:`add_many`."""
+        return self._keys.setdefault(key, len(self._keys))
+
+    def codes(self) -> set[str]:
+        """Of all keys so far."""
+        return {key.code for key in self._keys}
+
     def add(self, key: SeriesKey, at_us: int, value: float, row: int) -> None:
         """A reading. TooLargeError beyond ``readings_max``."""
         self._check_room(1)
-        self._key_index.append(self._keys.setdefault(key, len(self._keys)))
+        self._key_index.append(self.place(key))
         self._at_us.append(at_us)
         self._values.append(value)
         self._rows.append(row)
+
+    def add_many(self, places: list[int], at_us: list[int], values: list[float], rows: list[int]) -> None:
+        """Readings in columns. TooLargeError beyond ``readings_max``."""
+        self._check_room(len(values))
+        self._key_index += places
+        self._at_us += at_us
+        self._values += values
+        self._rows += rows
 
     def reject(self, row: int, code: str, reason: str) -> None:
         """A reading that can't be taken. TooLargeError beyond ``readings_max``."""
@@ -73,10 +89,16 @@ class Gathered:
             raise too_many(self._readings_max)
 
     def decoded(self) -> Decoded:
-        """All of it."""
+        """All of it, without the keys that no reading has."""
+        keys, key_index = list(self._keys), np.array(self._key_index, np.uint32)
+        if self._rejected:
+            used = np.unique(key_index)
+            place = np.zeros(len(keys), np.uint32)
+            place[used] = np.arange(len(used), dtype=np.uint32)
+            keys, key_index = [keys[n] for n in used.tolist()], place[key_index]
         return Decoded(
-            list(self._keys),
-            np.array(self._key_index, np.uint32),
+            keys,
+            key_index,
             np.array(self._at_us, np.int64),
             np.array(self._values, np.float64),
             np.array(self._rows, np.int64),
