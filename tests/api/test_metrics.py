@@ -274,7 +274,7 @@ def test_limits_of_lists(client, metric):
     [
         ("/metric/", "GET, HEAD, POST"),
         ("/metric/M1", "DELETE, GET, HEAD, POST, PUT"),
-        ("/metric/M1/readings", "DELETE, GET"),
+        ("/metric/M1/readings", "DELETE, GET, POST"),
         ("/readings", "POST"),
     ],
 )

@@ -210,3 +210,45 @@ def test_csv_there_and_back(client, metric, three):
         {"line": 4, "code": "reading-invalid", "reason": "'x' is not a number."}
     ]
     assert client.post("/readings", content=b"[]", params={"metric": "M1"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+        "application/json",
+    ],
+)
+def test_plain_numbers(client, metric, content_type):
+    """A number under any content type, with a time and with labels where they are said; the answer is a receipt."""
+    headers = {} if content_type is None else {"content-type": content_type}
+    answer = client.post("/metric/M1/readings", content=b"42", headers=headers)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+    body = b"1 1769860800\n\n2 1769860801\n"
+    params = {"precision": "s", "labels": ["host=a", "room=b"], "receipt": "full"}
+    answer = client.post("/metric/M1/readings", content=body, headers=headers, params=params)
+    assert (answer.json()["accepted"], answer.json()["replaced"]) == (2, 0)
+    found = client.get("/metric/M1/readings", params={"labels": "room=b"}).json()
+    assert [(row["reading"], row["reading_at"], row["labels"]) for row in found] == [
+        (1, "2026-01-31T12:00:00Z", {"host": "a", "room": "b"}),
+        (2, "2026-01-31T12:00:01Z", {"host": "a", "room": "b"}),
+    ]
+
+
+def test_plain_numbers_refused(client, metric):
+    """All or nothing, by line, unless ``partial=accept``; JSON and nothing are 422 with what to do."""
+    refused = client.post("/metric/M1/readings", content=b"1\n\nx\n")
+    assert (refused.status_code, refused.json()["committed_at"]) == (422, None)
+    assert [(each["line"], each["code"]) for each in refused.json()["rejected"]] == [(3, "reading-invalid")]
+    assert client.get("/metric/M1/readings").json() == []
+    taken = client.post("/metric/M1/readings", content=b"1\n\nx\n", params={"partial": "accept"})
+    assert (taken.status_code, taken.json()["accepted"], len(taken.json()["rejected"])) == (200, 1, 1)
+    for body, hint in ((b'{"reading": 1}', "/readings"), (b"", "no number")):
+        answer = client.post("/metric/M1/readings", content=body)
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/shape-invalid")
+        assert hint in answer.json()["title"]
+    assert client.post("/metric/M1/readings", content=b"1", params={"labels": "host"}).status_code == 422

@@ -16,6 +16,7 @@ BODIES = {
     ("PUT", "/metric/{code}"): {"code": "M1", "name": "n"},
     ("POST", "/metric/{code}"): {"reading": 1},
 }
+MAKES_METRICS = {("POST", "/metric/{code}/readings")}
 PARAMS = {("DELETE", "/metric/{code}/readings"): {"all": "true"}}
 WAYS = ("header", "bearer", "token", "basic", "query", "cookie")
 
@@ -82,7 +83,7 @@ def test_no_valid_token_is_401(client, method, path):
     assert client.get("/metric/M1").json() == before
 
 
-@pytest.mark.parametrize(("method", "path"), OF_A_METRIC)
+@pytest.mark.parametrize(("method", "path"), sorted({*OF_A_METRIC} - MAKES_METRICS))
 def test_another_orgs_metric_is_none(client, method, path):
     """Exactly the answer of a metric that doesn't exist, and it stays as it is."""
     client.post("/metric/", json={"code": "M1", "name": "n"})
@@ -100,6 +101,16 @@ def test_another_orgs_metric_is_none(client, method, path):
         return {key: value for key, value in answer.json().items() if key != "request_id"}
 
     assert said(foreign) == said(nobodys)
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(MAKES_METRICS))
+def test_another_orgs_metric_takes_nothing(client, method, path):
+    """Where a metric may be made, its code in another org is another metric: nothing is told of it, or done to it."""
+    client.post("/metric/", json={"code": "M1", "name": "n"})
+    client.post("/metric/M1", json={"reading": 1})
+    before = client.get("/metric/M1").json()
+    ask(client, method, path, token="token-two", content=b"42", json=None)
+    assert client.get("/metric/M1").json() == before
 
 
 @pytest.mark.parametrize(("method", "path"), OF_AN_EVENT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -27,8 +27,12 @@ from meterite.api.stream import stream_readings
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import format_rfc3339
 from meterite.wire.formats import NDJSON, readings_decoder
+from meterite.wire.plain import decode_plain
 from meterite.wire.receipt import encode_receipt
 from meterite.wire.rows import CSV, ENCODERS
+
+if TYPE_CHECKING:
+    from meterite.recording.recorder import Receipt as Recorded
 
 LIMIT_MAX: Final = 2**53
 
@@ -62,20 +66,31 @@ _ROWS: Final[dict[str, Any]] = {
 }
 
 
+_PLAIN: Final = body(
+    {"type": "string", "description": "A line a reading: `42`, `42 2026-01-31T12:00:00Z`."},
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    example="42",
+)
+
+Precision = Annotated[
+    Literal["s", "ms", "us", "ns"] | None, Query(description="Times are integers since 1970 in this unit.")
+]
+Partial = Annotated[
+    Literal["accept"] | None, Query(description="Take the good readings where others are rejected.")
+]
+Full = Annotated[
+    Literal["full"] | None, Query(description="Compare with the state before: `replaced`, `unchanged`.")
+]
+
+
 @router.post("/readings", response_model=Receipt, responses=_RECEIPT_PROBLEMS, openapi_extra=_BODY)
 async def record_readings(
     called: Called,
     request: Request,
-    precision: Annotated[
-        Literal["s", "ms", "us", "ns"] | None,
-        Query(description="Times are integers since 1970 in this unit."),
-    ] = None,
-    partial: Annotated[
-        Literal["accept"] | None, Query(description="Take the good readings where others are rejected.")
-    ] = None,
-    receipt: Annotated[
-        Literal["full"] | None, Query(description="Compare with the state before: `replaced`, `unchanged`.")
-    ] = None,
+    precision: Precision = None,
+    partial: Partial = None,
+    receipt: Full = None,
     metric: Annotated[
         str | None, Query(description="The metric of CSV without a column for it, as `GET` answers it.")
     ] = None,
@@ -85,7 +100,30 @@ async def record_readings(
     """
     decoder = readings_decoder(request.headers.get("content-type"), metric)
     decode = functools.partial(decoder, precision=precision)
-    done = await ingest(called, request, decode, partial=partial is not None, full=receipt is not None)
+    return _told(await ingest(called, request, decode, partial=partial is not None, full=receipt is not None))
+
+
+@router.post(
+    "/metric/{code}/readings", response_model=Receipt, responses=_RECEIPT_PROBLEMS, openapi_extra=_PLAIN
+)
+async def record_numbers(
+    called: Called,
+    request: Request,
+    code: Code,
+    precision: Precision = None,
+    partial: Partial = None,
+    receipt: Full = None,
+    labels: Annotated[
+        list[str] | None, Query(description="`name=value`, repeatable: the labels of the readings.")
+    ] = None,
+) -> Response:
+    """Record plain numbers, a line each, with or without a time, under any content type: `curl -d 42`."""
+    decode = functools.partial(decode_plain, precision=precision, code=code, labels=parse_filters(labels))
+    return _told(await ingest(called, request, decode, partial=partial is not None, full=receipt is not None))
+
+
+def _told(done: Recorded) -> Response:
+    """A receipt; 422 where it was refused whole."""
     refused = bool(done.rejected) and not done.accepted
     committed_at_us = done.committed_at_us if done.accepted else None
     answer = encode_receipt(

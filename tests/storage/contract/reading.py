@@ -122,7 +122,9 @@ class ReadingTests:
         share a time, those of the newer. None becomes current.
         """
         odd = np.array([STALE_BITS, 0x7FF8000000000000, 0xFFF8DEADBEEF0001, 0x7FF0000000000001], np.uint64)
-        values = np.concatenate((odd.view(np.float64), [math.inf, -math.inf, -0.0], np.linspace(-9, 9, 50) ** 3))
+        values = np.concatenate(
+            (odd.view(np.float64), [math.inf, -math.inf, -0.0], np.linspace(-9, 9, 50) ** 3)
+        )
         series = metric.series_first
         at = AT + np.arange(len(values))
         push(store, here, *((series, int(t), math.nan) for t in at[:4]))
