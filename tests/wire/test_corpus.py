@@ -1,23 +1,33 @@
 """What was found in the field, made, or left of fuzzing, each with what it has to become.
 
 ``corpus/FORMAT/NAME.FORMAT`` is a body and ``NAME.json`` what comes of it: ``readings`` as [place, code, labels,
-reading_at in µs or null, value], ``rejected`` as [place, code], and ``skipped``; or the ``error`` of the whole.
+reading_at in µs or null, value (as text where it is no number)], ``rejected`` as [place, code], and ``skipped``; or the
+``error`` of the whole.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import MeteriteError
+from meterite.wire.exposition import decode_exposition, is_openmetrics
 from meterite.wire.readings_csv import decode_csv
 
 CORPUS = Path(__file__).parent / "corpus"
-DECODERS = {"csv": functools.partial(decode_csv, precision=None)}
+
+
+def exposition(body, *, readings_max):
+    """The format that it is by its end."""
+    return decode_exposition(body, readings_max=readings_max, openmetrics=is_openmetrics(body))
+
+
+DECODERS = {"csv": functools.partial(decode_csv, precision=None), "exposition": exposition}
 BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
 
 
@@ -29,7 +39,8 @@ def outcome(decode, body):
         return {"error": exc.code}
     keys = [decoded.keys[n] for n in decoded.key_index.tolist()]
     times = [None if at == NO_TIME else at for at in decoded.at_us.tolist()]
-    rows = zip(decoded.row.tolist(), keys, times, decoded.values.tolist(), strict=True)
+    values = [value if math.isfinite(value) else str(value) for value in decoded.values.tolist()]
+    rows = zip(decoded.row.tolist(), keys, times, values, strict=True)
     found = {"readings": [[row, key.code, dict(key.labels), at, value] for row, key, at, value in rows]}
     if decoded.rejected:
         found["rejected"] = [[rejected.index, rejected.code] for rejected in decoded.rejected]

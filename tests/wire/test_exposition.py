@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,7 +14,6 @@ from meterite.model.errors import MalformedError, MeteriteError, TooLargeError
 from meterite.model.time import AT_LAST_US
 from meterite.wire.exposition import decode_exposition, is_openmetrics
 
-CORPUS = Path(__file__).parent / "corpus" / "exposition"
 PLAIN, OPEN = {"readings_max": 10_000}, {"readings_max": 10_000, "openmetrics": True}
 
 
@@ -40,31 +37,6 @@ def one(line, **options):
     assert decoded.rejected == []
     (row,) = rows(decoded)
     return row
-
-
-def receipt(decoded):
-    """What the corpus says of a body."""
-    return {
-        "readings": [
-            [code, labels, at, value if math.isfinite(value) else str(value)]
-            for code, labels, at, value in rows(decoded)
-        ],
-        "rejected": [[r.index, r.code] for r in decoded.rejected],
-        "skipped": decoded.skipped,
-        "described": {code: [said.unit, said.description] for code, said in decoded.described.items()},
-    }
-
-
-@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.txt")), ids=lambda path: path.stem)
-def test_the_corpus(path):
-    """Each body gives what stands beside it, or the code of an error."""
-    body = path.read_bytes()
-    expected = json.loads(path.with_suffix(".json").read_text())
-    try:
-        found = receipt(decode_exposition(body, readings_max=1000, openmetrics=is_openmetrics(body)))
-    except MeteriteError as error:
-        found = {"error": error.code}
-    assert found == expected
 
 
 @pytest.mark.parametrize(

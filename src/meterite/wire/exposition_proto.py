@@ -5,8 +5,8 @@ https://github.com/prometheus/client_model/blob/v0.6.2/io/prometheus/client/metr
 
 What this file guarantees: a family becomes the series that the text format would have had (``_bucket`` with ``le``,
 ``_sum``, ``_count``, ``quantile``; see ``exposition.py``), the bucket ``+Inf`` included where it was left out; any
-bytes give columns or an error of ours, in time linear in them. Exemplars and the buckets of native histograms are skipped
-and counted, times of creation aren't readings here. A place is a metric's number in the body, from 0.
+bytes give columns or an error of ours, in time linear in them. Exemplars and the buckets of native histograms are
+skipped and counted, times of creation aren't readings here. A place is a metric's number in the body, from 0.
 """
 
 from __future__ import annotations

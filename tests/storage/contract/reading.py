@@ -118,8 +118,8 @@ class ReadingTests:
             assert view.gaps(EVERYTHING) == []
 
     def test_what_is_no_number_keeps_its_bits(self, store, start, here, metric, settle):
-        """Stale markers and any other NaN, infinities and minus zero, alone in a commit and among numbers; and where two
-        share a time, those of the newer. None becomes current.
+        """Stale markers and any other NaN, infinities and minus zero, alone in a commit and among numbers; and where
+        two share a time, those of the newer. None becomes current.
         """
         odd = np.array([STALE_BITS, 0x7FF8000000000000, 0xFFF8DEADBEEF0001, 0x7FF0000000000001], np.uint64)
         values = np.concatenate(
