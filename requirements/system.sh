@@ -5,9 +5,12 @@
 set -u
 PATH=$PATH:/usr/sbin:/sbin
 missing=
+installed() { # what is no program: a library that one needs
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
 while read -r package program; do
 	case $package in '' | '#'*) continue ;; esac
-	command -v "${program:-$package}" >/dev/null 2>&1 || missing="$missing $package"
+	command -v "${program:-$package}" >/dev/null 2>&1 || installed "$package" || missing="$missing $package"
 done <"$(dirname "$0")/system.txt"
 [ -z "$missing" ] && exit 0
 
