@@ -17,6 +17,7 @@ import pytest
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import MeteriteError
 from meterite.wire.exposition import decode_exposition, is_openmetrics
+from meterite.wire.line_protocol import decode_line_protocol
 from meterite.wire.readings_csv import decode_csv
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -27,7 +28,11 @@ def exposition(body, *, readings_max):
     return decode_exposition(body, readings_max=readings_max, openmetrics=is_openmetrics(body))
 
 
-DECODERS = {"csv": functools.partial(decode_csv, precision=None), "exposition": exposition}
+DECODERS = {
+    "csv": functools.partial(decode_csv, precision=None),
+    "exposition": exposition,
+    "lp": functools.partial(decode_line_protocol, precision=None),
+}
 BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
 
 

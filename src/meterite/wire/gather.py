@@ -15,7 +15,7 @@ from meterite.model.columns import Decoded, Described, Rejected, SeriesKey
 from meterite.model.errors import TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def too_many(readings_max: int) -> TooLargeError:
@@ -47,7 +47,7 @@ class Gathered:
         return SeriesKey(check_code(code), check_labels(labels) if labels else ())
 
     def place(self, key: SeriesKey) -> int:
-        """Where the key stands among all, for :meth:`add_many`."""
+        """Where the key stands among all, for :meth:`add_many` and others; worth keeping, too."""
         return self._keys.setdefault(key, len(self._keys))
 
     def codes(self) -> set[str]:
@@ -56,8 +56,12 @@ class Gathered:
 
     def add(self, key: SeriesKey, at_us: int, value: float, row: int) -> None:
         """A reading. TooLargeError beyond ``readings_max``."""
+        self.append(self.place(key), at_us, value, row)
+
+    def append(self, place: int, at_us: int, value: float, row: int) -> None:
+        """A reading of the series at a place. TooLargeError beyond ``readings_max``."""
         self._check_room(1)
-        self._key_index.append(self.place(key))
+        self._key_index.append(place)
         self._at_us.append(at_us)
         self._values.append(value)
         self._rows.append(row)
@@ -69,6 +73,15 @@ class Gathered:
         self._at_us += at_us
         self._values += values
         self._rows += rows
+
+    def extend(self, places: Sequence[int], at_us: int, values: Iterable[float], row: int) -> None:
+        """Readings of one time and one place in the request. TooLargeError beyond ``readings_max``."""
+        count = len(places)
+        self._check_room(count)
+        self._key_index.extend(places)
+        self._at_us.extend([at_us] * count)
+        self._values.extend(values)
+        self._rows.extend([row] * count)
 
     def reject(self, row: int, code: str, reason: str) -> None:
         """A reading that can't be taken. TooLargeError beyond ``readings_max``."""
