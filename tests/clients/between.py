@@ -87,7 +87,7 @@ class _Head:
         return "close" not in said and (version == "HTTP/1.1" or "keep-alive" in said)
 
 
-class _End:
+class End:
     """One end of a connection, read with a buffer. EOFError where the other side went."""
 
     def __init__(self, connection):
@@ -209,7 +209,7 @@ class Between:
 
     def _serve(self, connection):
         self._ends.add(connection)
-        pair = _Pair(_End(connection), self._server.port)
+        pair = _Pair(End(connection), self._server.port)
         try:
             while self._exchange(pair):
                 pass
@@ -327,7 +327,7 @@ class _Pair:
             self.server.connection.close()
             self.server = None
         if self.server is None:
-            self.server = _End(socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S))
+            self.server = End(socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S))
 
     def close(self):
         for end in (self.client, self.server):
