@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
 
 import pytest
 
 from clients.between import BUSY, CUT, KILLED, LATE, LOST, PASS, Between
+from clients.curl import RETRY, curl
 from clients.found import codes, expect, readings, until
 from e2e.server import ONE
-from programs import program
 
 AT, AT_US = "2026-01-31T00:00:00Z", 1_769_817_600_000_000
-RETRY = ("--retry", "8", "--retry-all-errors", "--retry-delay", "1")
-
-
-def curl(url, *arguments, body=None):
-    """Its status, and for each answer its own and how many connections were made for it."""
-    with tempfile.NamedTemporaryFile() as answer:  # curl can't empty /dev/null before it tries again
-        done = subprocess.run(
-            [
-                program("curl"),
-                "-sS",
-                "-o",
-                answer.name,
-                "-w",
-                "%{http_code} %{num_connects}\n",
-                *arguments,
-                url,
-            ],
-            input=None if body is None else json.dumps(body).encode(),
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-    return done.returncode, done.stdout.decode().splitlines()
 
 
 def push(url, code, *arguments, body=None, token=ONE):
     body = body or [{"metric": code, "reading": 42, "reading_at": AT, "labels": {"host": "a"}}]
     options = ("--data-binary", "@-", "-H", f"x-auth-token: {token}")
-    return curl(f"{url}/readings", *options, *arguments, body=body)
+    return curl(f"{url}/readings", *options, *arguments, body=json.dumps(body))
 
 
 @pytest.fixture
