@@ -5,14 +5,17 @@ The file lock keeps two from meeting; these tests go around it, as a file system
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import pytest
 
 from meterite.model.metric import ConflictPolicy
-from meterite.storage import journal_step, run_merge
+from meterite.storage import journal_step, run_merge, run_writer
 from meterite.storage.compaction import Compactor
 from meterite.storage.work import EVERYTHING, DroppedError, Limits, Work
 from storage.machine import Pair
-from storage.place import YEAR_2030
+from storage.place import DAY, YEAR_2030
 from storage.sqlite_place import sqlite_place
 
 
@@ -83,6 +86,30 @@ def test_runs_are_merged_once(pair, monkeypatch):
     with pytest.raises(DroppedError):
         run_merge.merge_runs(Work(pair.store, EVERYTHING), pair.org_ids["here"], window, runs)
     assert len(live_runs(pair)) == 1
+    pair.check()
+    finish(pair)
+    pair.check()
+
+
+def test_readings_of_many_months_are_written_a_few_runs_at_a_time(pair, monkeypatch):
+    """No transaction makes more of them than it may; one flip makes all of them live."""
+    monkeypatch.setattr(run_writer, "FLUSH_RUNS", 4)
+    months = 30
+    pair.push([("here", "sum", 0, YEAR_2030 - n * 31 * DAY, 1.0) for n in range(1, months)])
+    count, live = "SELECT count(*) FROM run", "SELECT count(*) FROM run WHERE live_at IS NOT NULL"
+    seen = [(0, 0)]
+    writing = pair.store.database.writing
+
+    @contextlib.contextmanager
+    def looked_at(**options):
+        with writing(**options) as conn:
+            yield conn
+            seen.append(tuple(conn.exec_driver_sql(query).scalar_one() for query in (count, live)))
+
+    monkeypatch.setattr(pair.store.database, "writing", looked_at)
+    journal_step.compact_journal(Work(pair.store, EVERYTHING), pair.org_ids["here"])
+    assert max(now[0] - before[0] for before, now in itertools.pairwise(seen)) == 4
+    assert {live for _, live in seen} == {0, months}
     pair.check()
     finish(pair)
     pair.check()

@@ -66,11 +66,11 @@ def run_of(run: int, *, count: int, directory: bytes) -> Run:
 def test_lists_of_live_runs():
     """By the names of the fields; an org without runs has one, too."""
     runs = tuple(run_of(n, count=n, directory=bytes(4) + bytes([n, 1, 0, 255])) for n in (1, 70))
-    seq, read = reader.live_runs(encode_live_runs(LiveRuns(9, 77, runs)), 9)
+    seq, read = reader.live_runs(encode_live_runs(LiveRuns.of(9, 77, runs)), 9)
     assert seq == 77
     assert [tuple(one) for one in read] == [LIVE_RUN.names] * 2
     assert [Run(**one) for one in read] == list(runs)
-    assert reader.live_runs(encode_live_runs(LiveRuns(9, 78, ())), 9) == (78, [])
+    assert reader.live_runs(encode_live_runs(LiveRuns.of(9, 78, ())), 9) == (78, [])
 
 
 def test_commit_times_and_state_blocks():
@@ -155,7 +155,7 @@ def _fill(db: sqlite3.Connection) -> None:
     live = _run(db, 1, [(summed, 10, 1.0, 1), (last, 10, 5.0, 2), (labelled, 10, 6.0, 3)])
     _run(db, 2, [(last, 20, 7.0, 2)])
     damaged = _run(db, 4, [(last, 40, 7.0, 2)])
-    _insert(db, "live_runs", org=1, data=encode_live_runs(LiveRuns(1, 4, (live, damaged))))
+    _insert(db, "live_runs", org=1, data=encode_live_runs(LiveRuns.of(1, 4, (live, damaged))))
     _insert(db, "quarantine", org=1, kind="segment", row_id=4 << 20)
     _journal(db, 4, [(summed, 10, 100.0)])
     _journal(

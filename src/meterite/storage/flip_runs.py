@@ -6,10 +6,11 @@ What this file guarantees: the list of live runs and the rows of ``run`` change 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import update
 
+from meterite.storage.database import driver_of
 from meterite.storage.live_runs import read_live_runs, write_live_runs
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import run as run_table
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from meterite.storage.live_runs import Run
+
+
+_MAKE_LIVE: Final = "UPDATE run SET live_at = ? WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
+_MAKE_DEAD: Final = "UPDATE run SET dead_at = ? WHERE id = ?"
+"""By the driver: a flip may be of thousands of runs, one a month, and the writer's lock is held."""
 
 
 def flip_runs(
@@ -40,19 +46,16 @@ def flip_runs(
     known = read_live_runs(conn, org_id)
     if not known.ids.issuperset(dead) or (compacted and compacted[0] != known.compacted_seq):
         raise DroppedError
-    table = run_table.c
-    for run in live:
-        made = update(run_table).where(table.id == run.id, table.live_at.is_(None), table.dead_at.is_(None))
-        if conn.execute(made.values(live_at=now)).rowcount != 1:
-            raise DroppedError
-    if dead:
-        conn.execute(update(run_table).where(table.id.in_(dead)).values(dead_at=now))
+    raw = driver_of(conn)
+    if raw.executemany(_MAKE_LIVE, [(now, run.id) for run in live]).rowcount != len(live):
+        raise DroppedError
+    raw.executemany(_MAKE_DEAD, [(now, run_id) for run_id in dead])
     seq = known.compacted_seq if compacted is None else compacted[1]
     if compacted:
         moved = update(org_table).where(org_table.c.id == org_id).values(compacted_seq=seq)
         if conn.execute(moved).rowcount != 1:
             raise DroppedError
-    made_live = [replace(run, live_at=now) for run in live]
+    made_live = [run.made_live(now) for run in live]
     write_live_runs(conn, known.changed(compacted_seq=seq, dead=dead, live=made_live))
 
 

@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ from meterite.storage.schema import live_runs as live_runs_table
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from numpy.typing import NDArray
     from sqlalchemy import Connection
@@ -85,32 +86,56 @@ class Run:
     groups: int
     directory_crc: int
 
+    def made_live(self, now_us: int) -> Run:
+        values = list(_VALUES(self))
+        values[_LIVE_AT] = now_us
+        return Run(*values)
 
-@dataclass(frozen=True)
+
+_LIVE_AT: Final = Run.__slots__.index("live_at")
+_VALUES: Final[Callable[[Run], tuple[int, ...]]] = attrgetter(*Run.__slots__)
+
+
+@dataclass(frozen=True, eq=False)
 class LiveRuns:
-    """``runs`` by id. Journal rows up to ``compacted_seq`` lie in them. ``fault`` says what is wrong with the list."""
+    """``rows`` by id. Journal rows up to ``compacted_seq`` lie in them. ``fault`` says what is wrong with the list.
+
+    A flip of few runs among thousands makes no object of the others: it happens while the writer's lock is held.
+    """
 
     org_id: int
     compacted_seq: int
-    runs: tuple[Run, ...]
+    rows: NDArray[np.void]
     fault: str = ""
+
+    @staticmethod
+    def of(org_id: int, compacted_seq: int, runs: Iterable[Run], fault: str = "") -> LiveRuns:
+        return LiveRuns(org_id, compacted_seq, _rows_of(runs), fault)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(Run(*row) for row in self.rows.tolist())
 
     @cached_property
     def ids(self) -> frozenset[int]:
-        return frozenset(run.id for run in self.runs)
+        return frozenset(self.rows["id"].tolist())
 
     def changed(
         self,
         *,
         compacted_seq: int | None = None,
         dead: Collection[int] = (),
-        live: Iterable[Run] = (),
+        live: Collection[Run] = (),
     ) -> LiveRuns:
         """After a flip; its ``live`` runs take the place of those of the same id."""
-        runs = {run.id: run for run in self.runs if run.id not in dead}
-        runs |= {run.id: run for run in live}
+        gone = np.array([*dead, *(run.id for run in live)], np.int64)
+        rows = np.concatenate([self.rows[~np.isin(self.rows["id"], gone)], _rows_of(live)])
         seq = self.compacted_seq if compacted_seq is None else compacted_seq
-        return LiveRuns(self.org_id, seq, tuple(runs[id_] for id_ in sorted(runs)))
+        return LiveRuns(self.org_id, seq, rows[np.argsort(rows["id"])])
+
+
+def _rows_of(runs: Iterable[Run]) -> NDArray[np.void]:
+    return np.array([_VALUES(run) for run in runs], LIVE_RUN)
 
 
 def directory_crc(directory: bytes) -> int:
@@ -119,9 +144,8 @@ def directory_crc(directory: bytes) -> int:
 
 
 def encode_live_runs(live: LiveRuns) -> bytes:
-    rows = np.array([_values(run) for run in live.runs], LIVE_RUN)
-    header = _HEADER.pack(_MAGIC, 0, len(rows), live.org_id, live.compacted_seq)
-    checked = header[_CHECKED_FROM:] + rows.tobytes()
+    header = _HEADER.pack(_MAGIC, 0, len(live.rows), live.org_id, live.compacted_seq)
+    checked = header[_CHECKED_FROM:] + live.rows.tobytes()
     return _MAGIC + struct.pack("<I", zlib.crc32(checked)) + checked
 
 
@@ -134,12 +158,7 @@ def decode_live_runs(blob: bytes, org_id: int) -> LiveRuns:
         raise damaged("a list of live runs fails its checksum")
     if len(blob) != _HEADER.size + count * LIVE_RUN.itemsize or owner != org_id:
         raise damaged("a list of live runs isn't of this org")
-    rows: NDArray[np.void] = np.frombuffer(blob, LIVE_RUN, offset=_HEADER.size)
-    return LiveRuns(org_id, compacted_seq, tuple(Run(*row) for row in rows.tolist()))
-
-
-def _values(run: Run) -> tuple[int, ...]:
-    return tuple(getattr(run, name) for name in Run.__slots__)
+    return LiveRuns(org_id, compacted_seq, np.frombuffer(blob, LIVE_RUN, offset=_HEADER.size))
 
 
 def read_live_runs(conn: Connection, org_id: int) -> LiveRuns:
@@ -161,7 +180,7 @@ def _by_rows(conn: Connection, org_id: int, fault: str) -> LiveRuns:
     known = tuple(run for run in runs if run is not None)
     if not fault and (seq or runs):
         fault = "A list of live runs is missing."
-    return LiveRuns(org_id, seq, known, fault)
+    return LiveRuns.of(org_id, seq, known, fault)
 
 
 def _run_of(row: tuple[Any, ...]) -> Run | None:

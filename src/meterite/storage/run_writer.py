@@ -1,7 +1,8 @@
 """Writes runs: sorted readings in, row groups and their directory out, invisible until the flip.
 
 What this file guarantees: row groups are encoded before the writer's lock is taken; a transaction writes about
-``FLUSH_BYTES`` at most; readings of one key stay in one row group (but where a key has over a million).
+``FLUSH_BYTES`` and ``FLUSH_RUNS`` at most; readings of one key stay in one row group (but where a key has over a
+million).
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sqlalchemy import insert, update
 
 from meterite.model.columns import Columns
 from meterite.storage.journal import driver
 from meterite.storage.live_runs import Run, directory_crc
 from meterite.storage.rowgroup import ROW_GROUP_READINGS, directory_entry, encode_directory, encode_row_group
 from meterite.storage.schema import SEGMENT_BITS
-from meterite.storage.schema import run as run_table
 from meterite.storage.work import DroppedError
 
 if TYPE_CHECKING:
@@ -27,7 +26,14 @@ if TYPE_CHECKING:
     from meterite.storage.work import Work
 
 FLUSH_BYTES: Final = 1 << 20
+FLUSH_RUNS: Final = 64
 _GROUP_LAST: Final = ROW_GROUP_READINGS * 16
+_NAMES: Final = (
+    "org", "window", "seq_first", "seq_last", "applied_seq", "series_first", "series_last", "at_first", "at_last",
+    "count", "groups", "bytes", "directory",
+)  # fmt: skip
+_INSERT: Final = f"INSERT INTO run ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608 -- our own names
+_UPDATE: Final = f"UPDATE run SET {', '.join(f'{name} = ?' for name in _NAMES)} WHERE id = ?"  # noqa: S608 -- our own names
 _STILL_OURS: Final = "SELECT 1 FROM run WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
 
 
@@ -39,6 +45,8 @@ class _Run:
     entries: list[NDArray[np.void]] = field(default_factory=list)
     blobs: list[tuple[int, bytes]] = field(default_factory=list)
     finished: bool = False
+    values: dict[str, Any] = field(default_factory=dict)
+    """Of a finished one, as they go into its row."""
 
 
 class RunWriter:
@@ -75,8 +83,12 @@ class RunWriter:
         run = self._runs[-1]
         if run.entries:
             run.finished = True
+            run.values = _values(run)
         else:
             self._runs.pop()
+        if len(self._runs) >= FLUSH_RUNS:
+            with self._work.write() as conn:
+                self.flush(conn)
 
     def _cut(self, at_least: int) -> None:
         if not self._buffered:
@@ -108,16 +120,17 @@ class RunWriter:
 
         DroppedError where another process took a run of ours for one that a crash left, and sweeps it.
         """
+        raw = driver(conn)
         for run in self._runs:
-            if run.id and driver(conn).execute(_STILL_OURS, (run.id,)).fetchone() is None:
+            if run.id and raw.execute(_STILL_OURS, (run.id,)).fetchone() is None:
                 raise DroppedError
-            values = _values(run) if run.finished else _unfinished(run)
+            values = run.values if run.finished else _unfinished(run)
+            row = [self.org_id, *(values[name] for name in _NAMES[1:])]
             if not run.id:
-                result = conn.execute(insert(run_table).values(org=self.org_id, **values))
-                run.id = int(result.inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
+                run.id = raw.execute(_INSERT, row).lastrowid or 0
             elif run.finished:
-                conn.execute(update(run_table).where(run_table.c.id == run.id).values(**values))
-            driver(conn).executemany(
+                raw.execute(_UPDATE, (*row, run.id))
+            raw.executemany(
                 "INSERT INTO segment VALUES (?,?,?)",
                 [(run.id << SEGMENT_BITS | number, self.org_id, blob) for number, blob in run.blobs],
             )
