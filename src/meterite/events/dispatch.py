@@ -20,6 +20,7 @@ import structlog
 
 from meterite.events.courier import Clock, Courier
 from meterite.events.filters import Filter, Filters
+from meterite.events.reminders import Reminders
 from meterite.events.rooms import CLOSE_S, finish, make_room
 from meterite.model.errors import MeteriteError
 from meterite.model.event import TYPE_BITS, parse_event_id
@@ -79,6 +80,7 @@ class _Post:
 
     courier: Courier
     wanted: Callable[[EventRow], NDArray[np.bool_]]
+    reminders: Reminders
     more: bool = True
     """There may be events that weren't looked at."""
 
@@ -119,10 +121,11 @@ class Dispatcher:
 
     def _post(self, configured: Configured, filters: Filters, random: Random, make_room: MakeRoom) -> _Post:
         courier = Courier(configured, self._clock, random, self._woken.set)
-        courier.room = make_room(
+        courier.room = room = make_room(
             configured.name, configured.handler, configured.options.concurrency, filters, courier.done
         )
-        return _Post(courier, wanted_by(configured.interest))
+        reminders = Reminders(configured, room, self._events, self._clock, self._woken.set)
+        return _Post(courier, wanted_by(configured.interest), reminders)
 
     # --- From other threads
 
@@ -178,6 +181,7 @@ class Dispatcher:
         self._look()
         for post in self._posts:
             self._serve(post)
+            post.reminders.look(self._newest)
         self._renew()
         return min(self._pauses())
 

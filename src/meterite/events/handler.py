@@ -23,7 +23,7 @@ from meterite.model.event import EventType  # noqa: TC001 - pydantic reads it wh
 from meterite.model.time import SECOND_US
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from meterite.model.columns import Labels
     from meterite.model.event import Event
@@ -148,6 +148,15 @@ class Handler:
     def handle(self, event: Event) -> Awaitable[None] | None:
         """Deliver, or raise Retry or Refused. Most write ``async def``."""
         raise NotImplementedError
+
+    remind_s: ClassVar[float | None] = None
+    """Every so many seconds :meth:`remind` is called while something holds: for receivers that forget."""
+
+    async def remind(self, events: Sequence[Event], *, over: bool = False) -> None:
+        """What was told and holds still, as events that say what is known of it; or what was over in the meantime.
+
+        What it raises is logged, and it is called again the next time.
+        """
 
     async def close(self) -> None:
         """Once after the last event; most of a second is what it has."""

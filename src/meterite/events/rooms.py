@@ -23,12 +23,14 @@ import uvloop
 from meterite.model.one_line import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from meterite.events.filters import Filters
     from meterite.events.handler import Handler
+    from meterite.model.event import Event
     from meterite.storage.interface import Delivery
 
+REMIND_S: Final = 30.0
 CLOSE_S: Final = 0.7
 """What a handler has for what it does at the end."""
 
@@ -61,6 +63,10 @@ class Room(Protocol):
     """Takes jobs from one thread; ``done`` is called from the room's."""
 
     def submit(self, jobs: Iterable[Job]) -> None: ...
+
+    def remind(self, events: Sequence[Event], done: Callable[[], None], *, over: bool) -> None:
+        """Have the handler reminded; ``done`` is called in any case, from the room's thread."""
+        ...
 
     def stop(self) -> None:
         """Cancel what runs where that can be done, then let the handler close. Doesn't wait."""
@@ -100,11 +106,17 @@ class LoopRoom:
         self._thread: threading.Thread | None = None
 
     def submit(self, jobs: Iterable[Job]) -> None:
+        self._running().call_soon_threadsafe(self._take, list(jobs))
+
+    def remind(self, events: Sequence[Event], done: Callable[[], None], *, over: bool) -> None:
+        self._running().call_soon_threadsafe(lambda: self._begin(self._remind(events, done, over=over)))
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = uvloop.new_event_loop()
             self._thread = threading.Thread(target=self._work, name=f"meterite-{self._name}", daemon=True)
             self._thread.start()
-        self._loop.call_soon_threadsafe(self._take, list(jobs))
+        return self._loop
 
     def stop(self) -> None:
         if self._loop is not None:
@@ -168,6 +180,17 @@ class LoopRoom:
             job.error = exc
         self._done(job)
 
+    async def _remind(self, events: Sequence[Event], done: Callable[[], None], *, over: bool) -> None:
+        try:
+            async with asyncio.timeout(REMIND_S):
+                await self._open()
+                wanted = [event for event in events if not await self._filters.objection(event, self._name)]
+                if wanted:
+                    await self._handler.remind(wanted, over=over)
+        except BaseException as exc:  # noqa: BLE001 - as above
+            log.info("handler.not_reminded", handler=self._name, reason=one_line(exc))
+        done()
+
     async def _open(self) -> None:
         if self._opened:
             return
@@ -226,6 +249,11 @@ class ThreadRoom:
         thread = threading.Thread(target=self._work, name=f"meterite-{self._name}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def remind(self, events: Sequence[Event], done: Callable[[], None], *, over: bool) -> None:
+        """Who needs reminding writes coroutine functions."""
+        del events, over
+        done()
 
     def stop(self) -> None:
         for _ in range(len(self._threads)):

@@ -130,7 +130,7 @@ class EventRow:
         return Event(
             id=event_id(self.recorded_at_us, EventPlace(self.id, ordinal)),
             type=str(type_),
-            source=_source(self.org),
+            source=source_of(self.org),
             subject=subject,
             time=_time(self.recorded_at_us),
             org=self.org,
@@ -161,7 +161,7 @@ def _time(us: int) -> str:
 
 
 @lru_cache(_TEXTS_KEPT)
-def _source(org: str) -> str:
+def source_of(org: str) -> str:
     return f"/orgs/{quote(org, safe='')}"
 
 

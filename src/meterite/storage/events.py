@@ -274,6 +274,13 @@ class SqlEvents:
 
     # What is outside now
 
+    def alarmed(self) -> list[str]:
+        with self._database.reading() as conn:
+            raw = driver_of(conn)
+            orgs = raw.execute("SELECT id, name FROM org ORDER BY id").fetchall()
+            stand = ((name, self._current(raw, id_)) for id_, name in orgs)
+            return [name for name, snapshot in stand if len(snapshot.alarms) or snapshot.silent]
+
     def alerts(self, org: str, *, after: int = -1, limit: int = 1000) -> list[Alert]:
         org_id = self._org_id(org)
         with self._database.reading() as conn:

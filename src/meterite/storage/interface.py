@@ -290,6 +290,10 @@ class Events(Protocol):
         """A cursor behind all events of all orgs, cheap to ask for. Another text than before: there are new ones."""
         ...
 
+    def alarmed(self) -> list[str]:
+        """Orgs of which something is, or was told to be, outside its limits or silent."""
+        ...
+
     def alerts(self, org: str, *, after: int = -1, limit: int = 1000) -> list[Alert]:
         """What is outside its limits or silent now, of metrics that are active, by ascending series.
 

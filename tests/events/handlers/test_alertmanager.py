@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from contextlib import asynccontextmanager
 
 import pytest
 from pydantic import ValidationError
 
+from events.handlers.alertmanager_program import Program, alerts
 from events.handlers.receiver import answer, receiving
 from events.handlers.samples import RECORDED_AT_US, sample
 from meterite.events.handler import Refused, Retry
 from meterite.events.handlers.alertmanager import Alertmanager, AlertmanagerOptions, alert_labels, alert_name
 from meterite.model.event import EventType
-from programs import program
 
-PROGRAM = "prometheus-alertmanager"
 NOW_S = RECORDED_AT_US / 1e6 + 5
 
 
@@ -54,51 +49,9 @@ def now_us(offset_s=0):
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory):
-    """The real program, with nobody to tell; its URL, with a prefix as behind a proxy."""
-    directory = tmp_path_factory.mktemp("alertmanager")
-    config = directory / "alertmanager.yml"
-    config.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (directory / "log").open("wb")
-    running = subprocess.Popen(
-        [
-            *(program(PROGRAM), f"--config.file={config}", f"--storage.path={directory / 'data'}"),
-            *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="),
-            "--web.route-prefix=/behind/",
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    url = f"http://127.0.0.1:{port}/behind"
-    try:
-        _wait_until_ready(url, running, directory / "log")
-        yield url
-    finally:
-        running.terminate()
-        running.wait(10)
-        log.close()
-
-
-def _wait_until_ready(url, running, log):
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            if running.poll() is not None:
-                break
-            time.sleep(0.05)
-    pytest.fail(f"{PROGRAM} did not start: {log.read_text()[-2000:]}")
-
-
-def alerts(url, **labels):
-    """Those that fire, of these labels."""
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5) as answered:
-        found = json.load(answered)
-    return [alert for alert in found if labels.items() <= alert["labels"].items()]
+    """The real program, with nobody to tell; its URL."""
+    with Program(tmp_path_factory.mktemp("alertmanager")) as running:
+        yield running.url
 
 
 class TestTheRealOne:

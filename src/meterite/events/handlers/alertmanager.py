@@ -3,7 +3,9 @@
 What this file guarantees: one alert a series that is outside, whichever limit it crossed, and one a metric that is
 silent; the event that ends it resolves that very alert, since both have the same labels. Alertmanager forgets an alert
 that isn't sent again, so each says until when it holds (``ends_after``). What has no end of its own, a late reading
-outside or a dead delivery, holds for ``once_for``.
+outside or a dead delivery, holds for ``once_for``. What holds still is sent again each minute, as Prometheus does, so
+that an Alertmanager that was started anew has it. By that it holds for four minutes: what ended while it was on its way
+is over soon, whatever became of the resolve. An alert that Alertmanager has keeps the later end.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ from meterite.events.hooks import hookimpl
 from meterite.model.event import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from meterite.model.event import Event
 
 PATH: Final = "api/v2/alerts"
 HOUR_S: Final = 3600.0
 DAY_S: Final = 24 * HOUR_S
+REMIND_S: Final = 60.0
+"""Prometheus's resend delay; what is sent again ends after four of them, as there."""
+ALERTS_AT_ONCE: Final = 256
 
 OUTSIDE: Final = "MeteriteOutsideLimits"
 LATE: Final = "MeteriteLateReading"
@@ -73,6 +78,8 @@ class AlertmanagerOptions(HttpOptions):
 class Alertmanager(HttpHandler):
     """The kind ``alertmanager``."""
 
+    remind_s = REMIND_S
+
     def __init__(self, options: AlertmanagerOptions, **outside: Any) -> None:
         super().__init__(options, path=PATH, **outside)
         self._labels = options.labels
@@ -86,6 +93,18 @@ class Alertmanager(HttpHandler):
         labels = alert_labels(event, name, self._labels)
         alert = {"labels": labels, "annotations": _annotations(event), **self._times(event, name)}
         await self.post(msgspec.json.encode([alert]), {"content-type": "application/json"})
+
+    async def remind(self, events: Sequence[Event], *, over: bool = False) -> None:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        end = now if over else now + timedelta(seconds=4 * REMIND_S)
+        for first in range(0, len(events), ALERTS_AT_ONCE):
+            some = [self._again(event, end) for event in events[first : first + ALERTS_AT_ONCE]]
+            await self.post(msgspec.json.encode(some), {"content-type": "application/json"})
+
+    def _again(self, event: Event, end: datetime) -> dict[str, Any]:
+        labels = alert_labels(event, _NAMES[event.type], self._labels)
+        times = {"startsAt": event.time, "endsAt": end.isoformat()}
+        return {"labels": labels, "annotations": _annotations(event), **times}
 
     def _times(self, event: Event, name: str) -> dict[str, str]:
         """An alert that ends leaves out its beginning: it is the one that Alertmanager has."""

@@ -28,9 +28,8 @@ def details(event: Event) -> str:
     lines += [f"label {name}: {value}" for name, value in data.get("labels", {}).items()]
     if readings := data.get("readings"):
         furthest = readings["extreme"]
-        lines.append(
-            f"readings: {readings['count']}, the furthest {furthest['reading']} at {furthest['reading_at']}"
-        )
+        count = f"{readings['count']}, " if "count" in readings else ""
+        lines.append(f"readings: {count}the furthest {furthest['reading']} at {furthest['reading_at']}")
     if limits := data.get("limits"):
         lines.append(f"limits: {_limit(limits['min_reading'])} to {_limit(limits['max_reading'])}")
     if data.get("error"):
@@ -74,6 +73,8 @@ def _cleared(event: Event, data: Mapping[str, Any]) -> str:
 
 
 def _silent(event: Event, data: Mapping[str, Any]) -> str:
+    if "expected_every" not in data:
+        return f"{_called(event)} is silent"
     expected, newest = data["expected_every"], data["current_reading_at"]
     return f"{_called(event)} is silent since {newest}, a reading is expected every {expected}"
 
