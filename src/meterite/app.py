@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from meterite.api import collectd, describe, events, health, metrics, readings, summary
+from meterite.api import collectd, describe, events, health, influx, metrics, readings, summary
 from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
@@ -57,7 +57,7 @@ def build_api() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=describe.route_id,
     )
-    for part in (metrics, readings, summary, events, health, collectd):
+    for part in (metrics, readings, summary, events, health, collectd, influx):
         api.include_router(part.router)
     return api
 

@@ -192,8 +192,9 @@ def test_summaries_that_can_not_be(client, three, params):
 
 
 def test_health_and_ready(client):
-    """Both answer without a token."""
-    assert client.get("/health", token=None).json() == {"status": "ok"}
+    """Both answer without a token; the first as InfluxDB's clients know it, too."""
+    health = {"name": "meterite", "status": "pass", "version": "0.1.0"}
+    assert client.get("/health", token=None).json() == health
     assert client.get("/ready", token=None).json() == {"status": "ready", "problems": []}
 
 

@@ -343,7 +343,9 @@ class SummaryAnswer(BaseModel):
 class Health(BaseModel):
     """The process answers."""
 
-    status: Literal["ok"]
+    name: Literal["meterite"]
+    status: Literal["pass"]
+    version: str
 
 
 class Readiness(BaseModel):
