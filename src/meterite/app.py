@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from meterite.api import collectd, describe, events, health, influx, metrics, readings, summary
+from meterite.api import collectd, describe, events, health, influx, metrics, readings, remote_write, summary
 from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
@@ -57,7 +57,7 @@ def build_api() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=describe.route_id,
     )
-    for part in (metrics, readings, summary, events, health, collectd, influx):
+    for part in (metrics, readings, summary, events, health, collectd, influx, remote_write):
         api.include_router(part.router)
     return api
 
@@ -83,6 +83,11 @@ class Meterite:
         self.api.state.service = service
         self.api.state.readings_max = settings.readings_max
         self.api.state.api_key_name = settings.api_key_name
+        self.api.state.body_limits = BodyLimits(
+            body_bytes_max=settings.body_bytes_max,
+            unpacked_bytes_max=settings.unpacked_bytes_max,
+            ratio_max=settings.ratio_max,
+        )
         install_error_handlers(self.api, self._problems)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,13 +134,8 @@ class Meterite:
             docs=settings.docs,
             document=cache(lambda: openapi_document(name)),
         )
-        limits = BodyLimits(
-            body_bytes_max=settings.body_bytes_max,
-            unpacked_bytes_max=settings.unpacked_bytes_max,
-            ratio_max=settings.ratio_max,
-        )
         gate = Gate(
-            MetricPaths(BodyLimit(self.api, limits)),
+            MetricPaths(BodyLimit(self.api, self.api.state.body_limits)),
             tokens=tokens,
             signer=signer,
             api_key_name=name,

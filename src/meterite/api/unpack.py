@@ -29,6 +29,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _RAW: Final = -zlib.MAX_WBITS
 _SNAPPY_FRAMED: Final = b"\xff\x06\x00\x00sNaPpY"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _GROWTH: Final = 8
 
 
@@ -83,6 +84,19 @@ def unpack(coding: bytes, body: bytes, limits: BodyLimits) -> bytes:
     one = unpacker(coding, limits)
     one.feed(body)
     return one.finish()
+
+
+def unpack_unnamed(body: bytes, limits: BodyLimits) -> bytes:
+    """A body at hand whose packing nobody named: zstd, snappy, or what is neither, as it is.
+
+    zstd tells itself; what isn't a snappy block hardly ever comes out as long as its first bytes would say.
+    """
+    if body.startswith(_ZSTD):
+        return unpack(b"zstd", body, limits)
+    try:
+        return unpack(b"snappy", body, limits)
+    except MalformedError:
+        return body
 
 
 class _Deflated:

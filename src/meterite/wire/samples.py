@@ -171,10 +171,13 @@ class Samples:
                 at_ms[row], bits[row] = time, value
         self._rejected.sort(key=lambda each: each.index)
         key_index, values, at_us = np.array(self._key_index, np.uint32), bits.view(np.float64), at_ms * 1000
+        keys = self._keys
         if not good.all():
             key_index, values, at_us, numbers = key_index[good], values[good], at_us[good], numbers[good]
+            used, places = np.unique(key_index, return_inverse=True)
+            keys, key_index = [keys[n] for n in used], places.astype(np.uint32)
         return Decoded(
-            self._keys,
+            keys,
             key_index,
             at_us,
             values,
