@@ -12,6 +12,7 @@ import pytest
 from meterite.lanes import Lanes
 from meterite.model.columns import Columns
 from meterite.model.metric import Metric, MetricSpec, MetricState
+from meterite.query import select
 from meterite.query.select import Selector
 from meterite.storage.interface import Span
 
@@ -92,6 +93,36 @@ def test_a_snapshot_is_closed_at_the_end():
     assert found == list(range(30))
     assert view.closed.is_set()
     assert not view.faults
+
+
+def test_labels_of_no_more_series_are_kept_than_may_be(monkeypatch):
+    """But of those of the slice at hand, which are all there."""
+    monkeypatch.setattr(select, "LABELS_KEPT", 12)
+
+    class ManySeries(SlowView):
+        def scan(self, span):
+            at_us = np.arange(span.at_first, span.at_last + 1)
+            yield Columns((1 << 32) + at_us % 15, at_us, at_us / 2, at_us)
+
+    async def scenario():
+        lanes = Lanes()
+        selector = selector_of(ManySeries(None), lanes)
+        asked = []
+        selector._store.catalog.labels = lambda ids: (
+            asked.append(len(ids)) or {n: (("n", str(n)),) for n in ids}
+        )
+        selection = await selector.select(
+            "org", "m", start_us=None, end_us=None, limit=None, descending=False, labels=()
+        )
+        async for rows in selection.slices():
+            assert [selection.labels(n) for n in rows.series.tolist()] == [
+                (("n", str(n)),) for n in rows.series
+            ]
+            assert len(selection._labels) <= 12
+        lanes.close()
+        return asked
+
+    assert asyncio.run(scenario()) == [10, 10, 10]
 
 
 @pytest.mark.parametrize("slow", ["cuts", "scan"])

@@ -6,11 +6,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from meterite.model.metric import MetricSpec, MetricState, Point
+from meterite.storage import snapshot as snapshot_module
 from meterite.storage import state as state_module
 from meterite.storage import store as store_module
-from storage.place import Clock, push
+from meterite.storage.state import States
+from storage.place import Clock, push, to_the_end
 from storage.sqlite_place import sqlite_place
 
 
@@ -85,4 +88,62 @@ def test_nobody_waits_for_a_fold_with_the_writers_lock_in_hand():
         held.result()
         ids = np.array([metric.id for metric in store.catalog.page("here", 10)])
         assert store.states(orgs[0], ids) == [MetricState(Point(2, 2.0), Point(1, 1.0))]
+        store.close()
+
+
+@pytest.mark.parametrize("entries_max", [1, 5, 9, 1000])
+def test_no_more_entries_are_kept_than_may_be(entries_max):
+    """The orgs asked for longest ago go first, and one that has too many by itself is never kept; the answers are the
+    same, in the journal and in blocks, with what another worker pushed and deleted between.
+    """
+    with sqlite_place() as place:
+        store, other = place.store(Clock()), place.store(Clock())
+        for one in (store, other):
+            one.open()
+        store._state = States(entries_max)
+        orgs = {}
+        for org, count in (("one", 3), ("two", 4), ("three", 8)):
+            made = [store.catalog.create(org, MetricSpec(code=f"m{n}", name="")) for n in range(count)]
+            orgs[store.catalog.org_id(org)] = made
+        at = 0
+        for way in (None, "everything", None, "everything"):
+            for org_id, made in orgs.items():
+                for one in (store, other):
+                    at += 1
+                    push(one, org_id, *[(metric.series_first, at, 0.5 * at) for metric in made])
+            erased = next(iter(orgs))
+            other.erase(erased, orgs[erased][0], at - 5, at, ())
+            if way:
+                to_the_end(place.compaction(other, way))
+            for org_id, made in [*orgs.items(), *orgs.items()]:
+                ids = np.array([metric.id for metric in made])
+                expected = other.states(org_id, ids)
+                assert store.states(org_id, ids) == expected
+                assert [store.states(org_id, ids[n : n + 1]) for n in range(len(ids))] == [
+                    [e] for e in expected
+                ]
+                kept = store._state._orgs
+                assert store._state._count == sum(len(one.entries) for one in kept.values()) <= entries_max
+                assert (org_id in kept) == (len(ids) <= entries_max)
+        for one in (store, other):
+            one.close()
+
+
+def test_of_an_org_that_is_not_kept_only_what_is_asked_for_is_read(monkeypatch):
+    """One block, and the rows of the journal that may hold readings of the metric."""
+    with sqlite_place() as place:
+        store = place.store(Clock())
+        store.open()
+        store._state = States(1)
+        here = store.catalog.org_id("here")
+        metrics = [store.catalog.create("here", MetricSpec(code=f"m{n}", name="")) for n in range(5)]
+        push(store, here, *[(metric.series_first, 1, 1.0) for metric in metrics])
+        to_the_end(place.compaction(store))
+        for metric in metrics:
+            push(store, here, (metric.series_first, 2, 2.0))
+        decoded = []
+        decode = snapshot_module.decode_journal
+        monkeypatch.setattr(snapshot_module, "decode_journal", lambda *a: decoded.append(a) or decode(*a))
+        assert store.states(here, np.array([metrics[2].id])) == [MetricState(Point(2, 2.0), Point(1, 1.0))]
+        assert len(decoded) == 1
         store.close()

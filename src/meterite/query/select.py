@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SLICE_READINGS: Final = 65_536
 SLICE_READINGS_MAX: Final = 4 * SLICE_READINGS
+LABELS_KEPT: Final = 10_000
+"""Series of one stream, beside those of the slice at hand."""
 DAMAGED_TRIES: Final = 64
 
 Slice = tuple[int, int]
@@ -97,7 +99,11 @@ class Selection:
         self._reader.close()
 
     def _learn_labels(self, rows: Rows) -> None:
-        new = [id_ for id_ in np.unique(rows.series).tolist() if id_ not in self._labels]
+        series = np.unique(rows.series).tolist()
+        new = [id_ for id_ in series if id_ not in self._labels]
+        if len(self._labels) + len(new) > LABELS_KEPT:  # those of earlier slices aren't asked for any more
+            self._labels.clear()
+            new = series
         if new:
             self._labels.update(self._read_labels(new))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +46,9 @@ BLOCK_BITS: Final = 10
 TIME_FIRST: Final = int(np.iinfo(np.int64).min)
 TIME_LAST: Final = int(np.iinfo(np.int64).max)
 _NEWEST_TARGET: Final = 4096
+STATES_BYTES_MAX: Final = 64 << 20
+ENTRY_BYTES: Final = 444
+"""Of memory, as measured with two readings."""
 
 _WORTH_THINNING: Final = 1024
 METRICS_THINNED_MAX: Final = 1 << 20
@@ -80,9 +83,9 @@ def finite(entry: Entry) -> Entry:
     return entry[:-1] if entry[-1:] == (INFINITE,) else entry
 
 
-def fold(entries: dict[int, Entry], from_seq: int, snapshot: Snapshot) -> None:
-    """Bring ``entries``, true as of ``from_seq``, up to the snapshot."""
-    fresh = Columns.concat(list(snapshot.journal_columns(everything(), from_seq)))
+def fold(entries: dict[int, Entry], from_seq: int, snapshot: Snapshot, span: Span | None = None) -> None:
+    """Bring ``entries``, true as of ``from_seq``, up to the snapshot; or those whose series lie in a span."""
+    fresh = Columns.concat(list(snapshot.journal_columns(span or everything(), from_seq)))
     fold_fresh(entries, from_seq, fresh, snapshot)
 
 
@@ -250,20 +253,38 @@ class _Kept:
 def _entries_alone(conn: Connection, snapshot: Snapshot, metric_ids: Sequence[int]) -> dict[int, Entry]:
     """Of these metrics; what is found of others is worth nothing."""
     entries: dict[int, Entry] = {}
-    for block in {metric_id >> BLOCK_BITS for metric_id in metric_ids}:
-        entries.update(read_block(conn, snapshot, block))
-    fold(entries, snapshot.compacted_seq, snapshot)
+    if not metric_ids:
+        return entries
+    wanted = set(metric_ids)
+    for block in {metric_id >> BLOCK_BITS for metric_id in wanted}:
+        found = read_block(conn, snapshot, block)
+        entries.update((metric_id, found[metric_id]) for metric_id in wanted & found.keys())
+    first, last = span_of(min(wanted)), span_of(max(wanted))
+    span = Span(first.series_first, last.series_last, TIME_FIRST, TIME_LAST)
+    fold(entries, snapshot.compacted_seq, snapshot, span)
     return entries
 
 
-class States:
-    """What a worker keeps of all orgs' states; brought up to date by each reader's snapshot.
+def _count_in_blocks(conn: Connection, org_id: int) -> int:
+    """About how many entries an org's blocks hold."""
+    query = "SELECT coalesce(sum(length(data)), 0) FROM state WHERE org = ?"
+    (size,) = driver_of(conn).execute(query, (org_id,)).fetchone()
+    return int(size) // STATE.itemsize
 
+
+class States:
+    """What a worker keeps of orgs' states; brought up to date by each reader's snapshot.
+
+    Orgs that weren't asked for longest go first, so that no more than ``entries_max`` entries are kept. An org that has
+    more by itself isn't kept: each question folds the metrics that it is about.
     No entry leaves but under the org's guard: while a thread folds, metrics have none for moments.
     """
 
-    def __init__(self) -> None:
-        self._orgs: dict[int, _Kept] = {}
+    def __init__(self, entries_max: int = STATES_BYTES_MAX // ENTRY_BYTES) -> None:
+        self._entries_max = entries_max
+        self._orgs: OrderedDict[int, _Kept] = OrderedDict()
+        self._count = 0
+        self._keeping = threading.Lock()
         self._guards: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
 
     def entries(
@@ -274,30 +295,43 @@ class States:
         Who holds the writer's lock doesn't ``wait`` for a thread that folds, but folds these metrics by itself.
         """
         guard = self._guards[snapshot.org_id]
-        if not guard.acquire(blocking=wait):
-            found = _entries_alone(conn, snapshot, metric_ids)
-            return [found.get(metric_id) for metric_id in metric_ids]
-        try:
-            kept = self._up_to_date(conn, snapshot)
-            return [kept.entries.get(metric_id) for metric_id in metric_ids]
-        finally:
-            guard.release()
+        found = None
+        if guard.acquire(blocking=wait):
+            try:
+                found = self._up_to_date(conn, snapshot)
+                if found is not None:
+                    return [found.get(metric_id) for metric_id in metric_ids]
+            finally:
+                guard.release()
+        found = _entries_alone(conn, snapshot, metric_ids)
+        return [found.get(metric_id) for metric_id in metric_ids]
 
-    def _up_to_date(self, conn: Connection, snapshot: Snapshot) -> _Kept:
-        kept = self._orgs.get(snapshot.org_id)
-        if kept is None:
-            kept = _Kept(-1, -1)
+    def _up_to_date(self, conn: Connection, snapshot: Snapshot) -> dict[int, Entry] | None:
+        """All entries of the org; None where they are too many."""
+        kept = self._take(snapshot.org_id) or _Kept(-1, -1)
         if snapshot.compacted_seq > kept.seq:
+            if _count_in_blocks(conn, snapshot.org_id) > self._entries_max:
+                return None
             self._reload(conn, kept, snapshot)
         if snapshot.seq > kept.seq:
-            try:
-                fold(kept.entries, kept.seq, snapshot)
-            except BaseException:
-                self._orgs.pop(snapshot.org_id, None)  # half folded: start from the blocks next time
-                raise
+            fold(kept.entries, kept.seq, snapshot)  # where it fails, what is half folded isn't kept
             kept.seq = snapshot.seq
-        self._orgs[snapshot.org_id] = kept
+        self._keep(snapshot.org_id, kept)
+        return kept.entries
+
+    def _take(self, org_id: int) -> _Kept | None:
+        with self._keeping:
+            kept = self._orgs.pop(org_id, None)
+            self._count -= len(kept.entries) if kept else 0
         return kept
+
+    def _keep(self, org_id: int, kept: _Kept) -> None:
+        with self._keeping:
+            self._orgs[org_id] = kept
+            self._count += len(kept.entries)
+            while self._count > self._entries_max:
+                _, gone = self._orgs.popitem(last=False)
+                self._count -= len(gone.entries)
 
     def _reload(self, conn: Connection, kept: _Kept, snapshot: Snapshot) -> None:
         loaded, blocks = read_blocks(conn, snapshot, kept.blocks_seq)
