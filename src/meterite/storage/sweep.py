@@ -2,7 +2,8 @@
 
 What this file guarantees: a row goes only after a moment at which no process had a snapshot open that might need it,
 or after the grace for snapshots; labels stay as long as events may name them; no transaction begins another row after
-``STEP_S``; damaged rows stay.
+``STEP_S``. Damaged rows of the journal and of live runs stay. Those of dead runs go, and so does what quarantine says
+of them: a run dies only when each of its row groups was read whole and written anew.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _DEAD_METRICS = (
 )
 
 _OLDEST_OF_READINGS = "SELECT recorded_at FROM event WHERE org = ? AND types & 7 ORDER BY id LIMIT 1"
+_QUARANTINED = "SELECT id, org FROM quarantine WHERE kind = 'segment' AND row_id >= ? AND row_id < ?"
 _CLAIM = "UPDATE run SET dead_at = ? WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
 
 
@@ -106,13 +108,12 @@ class Sweeper:
                 "SELECT id FROM segment WHERE id >= ? AND id < ?", (first, run_id + 1 << SEGMENT_BITS)
             )
             ids = [row[0] for row in rows]
-            bad = driver(conn).execute(
-                "SELECT 1 FROM quarantine WHERE kind = 'segment' AND row_id >= ? AND row_id < ?",
-                (first, run_id + 1 << SEGMENT_BITS),
-            )
-            damaged = bad.fetchone() is not None
-        if not damaged:
+            kept = driver(conn).execute(_QUARANTINED, (first, run_id + 1 << SEGMENT_BITS)).fetchall()
+            # Where the list is damaged, the run's own row calls it dead, and that may be damage, too.
+            doubtful = {org_id for _, org_id in kept if read_live_runs(conn, org_id).fault}
+        if not doubtful:
             self._delete("DELETE FROM segment WHERE id = ?", ids)
+            self._delete("DELETE FROM quarantine WHERE id = ?", [row_id for row_id, _ in kept])
             self._delete("DELETE FROM run WHERE id = ? AND dead_at IS NOT NULL", [run_id])
         self._work.dead.pop(run_id, None)
 
