@@ -23,7 +23,9 @@ from meterite.model.metric import MetricSpec
 from meterite.storage.interface import Span
 from storage.contract.catalog import CatalogTests
 from storage.contract.commits import CommitTests
+from storage.contract.events import EventTests
 from storage.contract.groups import GroupTests
+from storage.contract.outbox import OutboxTests
 from storage.contract.reading import ReadingTests
 from storage.machine import StoreAgainstDict, filled
 from storage.place import (
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-class StoreTests(CatalogTests, CommitTests, GroupTests, ReadingTests, ABC):
+class StoreTests(CatalogTests, CommitTests, EventTests, GroupTests, OutboxTests, ReadingTests, ABC):
     """Tests that say ``settle`` run twice: on readings as they were committed, and on compacted ones."""
 
     machine: ClassVar[type[StoreAgainstDict]] = StoreAgainstDict
