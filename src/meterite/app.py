@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from meterite.api import collectd, describe, events, health, influx, metrics, readings, remote_write, summary
+from meterite.api import (
+    collectd,
+    describe,
+    events,
+    health,
+    influx,
+    metrics,
+    pushgateway,
+    readings,
+    remote_write,
+    summary,
+)
 from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
@@ -57,7 +68,17 @@ def build_api() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=describe.route_id,
     )
-    for part in (metrics, readings, summary, events, health, collectd, influx, remote_write):
+    for part in (
+        metrics,
+        readings,
+        summary,
+        events,
+        health,
+        collectd,
+        influx,
+        pushgateway,
+        remote_write,
+    ):
         api.include_router(part.router)
     return api
 

@@ -37,14 +37,15 @@ NO_EVENT = "01a20d65-79d3-7000-8000-000400000000"
 
 
 def test_every_route_is_looked_at():
-    """What stands in a path is the metric's code, or an event's id and its handler."""
+    """What stands in a path is the metric's code, an event's id and its handler, or what a Pushgateway groups by."""
     named = {path: set(re.findall(r"{(\w+)}", path)) for _, path in CLOSED}
-    assert set().union(*named.values()) == {"code", "event_id", "handler"}
+    assert set().union(*named.values()) == {"code", "event_id", "handler", "grouping"}
 
 
 def ask(client, method, path, code="M1", event_id=NO_EVENT, **options):
     kept = {"json": BODIES.get((method, path)), "params": PARAMS.get((method, path))}
     path = path.replace("{code}", code).replace("{event_id}", event_id).replace("{handler}", "ops")
+    path = path.replace("{grouping}", "eA")
     return client(method, path, **(kept | options))
 
 

@@ -78,13 +78,17 @@ class MetricPaths:
         await self._app(scope, receive, send)
 
 
+def raw_path(scope: Scope) -> bytes:
+    """As it was sent, from where the app's own places begin."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    raw = raw.partition(b"?")[0]
+    prefix = quote(scope.get("root_path", "")).encode("ascii")
+    return raw[len(prefix) :] if prefix and raw.startswith(prefix + b"/") else raw
+
+
 def _rewritten(scope: Scope) -> Scope:
     root = scope.get("root_path", "")
-    raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-    raw = raw.partition(b"?")[0]
-    prefix = quote(root).encode("ascii")
-    if prefix and raw.startswith(prefix + b"/"):
-        raw = raw[len(prefix) :]
+    raw = raw_path(scope)
     if raw in _COLLECTION:
         return {**scope, "path": root + "/metric/"}
     parts = _divide(raw)

@@ -37,12 +37,12 @@ class PlaceRoute(APIRoute):
 
     def __init__(self, path: str, *args: object, **kwargs: object) -> None:
         super().__init__(path, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
-        self.allowed.setdefault(self.path, set()).update(self.methods or ())
+        self.allowed.setdefault(self.path_format, set()).update(self.methods or ())
         self.parameters = tuple(dict.fromkeys(_declared(self.dependant)))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
-            allowed = self.allowed[self.path] | ({"HEAD"} if self.path in self.headed else set())
+            allowed = self.allowed[self.path_format] | ({"HEAD"} if self.path in self.headed else set())
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
         if scope["query_string"] and not self.tolerant:
             check_parameters(scope["query_string"], self.parameters, scope["app"].state.api_key_name)
