@@ -23,6 +23,7 @@ from meterite.api import (
     health,
     influx,
     metrics,
+    otlp,
     pushgateway,
     readings,
     remote_write,
@@ -76,6 +77,7 @@ def build_api() -> FastAPI:
         health,
         collectd,
         influx,
+        otlp,
         pushgateway,
         remote_write,
     ):

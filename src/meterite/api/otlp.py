@@ -1,0 +1,129 @@
+"""OpenTelemetry's door: OTLP/HTTP for metrics (https://opentelemetry.io/docs/specs/otlp/#otlphttp).
+
+What this file guarantees: the answer comes in the request's encoding. The good data points of a request are kept, and
+``partial_success`` tells of the others; where none is good, or the body can't be read, it is a 400, which no client
+sends again; what may succeed later is a 503 with ``Retry-After``, which all do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from meterite.api.caller import JSON, Called
+from meterite.api.describe import problems
+from meterite.api.ingest import ingest
+from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.wire.formats import media_type
+from meterite.wire.otlp import decode_otlp
+from meterite.wire.otlp_answer import (
+    INVALID_ARGUMENT,
+    UNAVAILABLE,
+    encode_status,
+    encode_success,
+    tell_rejected,
+)
+from meterite.wire.otlp_json import decode_otlp_json
+
+if TYPE_CHECKING:
+    from meterite.model.columns import Decoded
+    from meterite.model.errors import MeteriteError
+
+PROTOBUF: Final = "application/x-protobuf"
+
+
+def says_json(content_type: str | None, body: bytes = b"") -> bool:
+    """A protobuf can't begin with ``{``, and begins with a line feed: of types that say neither the body decides."""
+    media = media_type(content_type)
+    return media == JSON or body.startswith(b"{")
+
+
+class OtlpRoute(ProtocolRoute):
+    """Errors are ``google.rpc.Status``."""
+
+    @staticmethod
+    def refusal(error: MeteriteError, request: Request) -> Response:
+        code = UNAVAILABLE if error.again else INVALID_ARGUMENT
+        json = getattr(request.state, "json", says_json(request.headers.get("content-type")))
+        answer = encode_status(code, f"{error.code}: {error.message}", json=json)
+        return _response(answer, json=json, status=protocol_status(error), headers=retry_after(error))
+
+
+def _response(
+    answer: bytes, *, json: bool, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    return Response(answer, status, headers, media_type=JSON if json else PROTOBUF)
+
+
+router = APIRouter(tags=["opentelemetry"], route_class=OtlpRoute)
+
+_EXPORT: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "ExportMetricsServiceRequest; as JSON by proto3's mapping.",
+    "properties": {"resourceMetrics": {"type": "array", "items": {"type": "object"}}},
+}
+_EXAMPLE: Final[dict[str, Any]] = {
+    "resourceMetrics": [
+        {
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
+            "scopeMetrics": [
+                {
+                    "metrics": [
+                        {
+                            "name": "queue.length",
+                            "gauge": {"dataPoints": [{"timeUnixNano": "1769817600000000000", "asInt": "3"}]},
+                        }
+                    ]
+                }
+            ],
+        }
+    ]
+}
+_BINARY: Final = {"type": "string", "format": "binary"}
+_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": _EXPORT, "example": _EXAMPLE}, PROTOBUF: {"schema": _BINARY}},
+    }
+}
+
+
+_IN_FRONT: Final = problems(body=True)
+"""What the gate and the body's limits answer, before it is known whose request it is."""
+
+
+def _told(description: str, in_front: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": _BINARY}}
+    return {"description": description, "content": content | (in_front or {})}
+
+
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: _told("ExportMetricsServiceResponse; `partial_success` tells of data points that were not taken."),
+    401: _IN_FRONT[401],
+    415: _IN_FRONT[415],
+    **{
+        status: _told(f"google.rpc.Status: {meaning}", _IN_FRONT[status]["content"])
+        for status, meaning in (
+            (400, "nothing could be taken."),
+            (413, "the body, or what is in it, is too large."),
+            (503, "not now, and nothing was written; try again after `Retry-After`."),
+        )
+    },
+}
+
+
+@router.post("/v1/metrics", response_class=Response, responses=_ANSWERS, openapi_extra=_BODY)
+async def export_metrics(called: Called, request: Request) -> Response:
+    """Record the data points of an OTLP export, protobuf or JSON; the answer is in the same encoding."""
+
+    def decode(body: bytes, *, readings_max: int) -> Decoded:
+        request.state.json = says_json(request.headers.get("content-type"), body)
+        return (decode_otlp_json if request.state.json else decode_otlp)(body, readings_max=readings_max)
+
+    done = await ingest(called, request, decode, partial=True)
+    json: bool = request.state.json
+    if done.rejected and not done.accepted:
+        answer = encode_status(INVALID_ARGUMENT, tell_rejected(done.rejected), json=json)
+        return _response(answer, json=json, status=400)
+    return _response(encode_success(done.rejected, json=json), json=json)

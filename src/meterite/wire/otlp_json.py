@@ -1,0 +1,282 @@
+"""OTLP's metrics as JSON: proto3's mapping (https://protobuf.dev/programming-guides/json/), but for what OTLP changes.
+
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+
+What this file guarantees: any bytes give columns or an error of ours, in time linear in them; a message and the same as
+protobuf become the same. Integers may be numbers or texts, numbers texts, too (``"NaN"``, ``"Infinity"``); ``null`` is
+what isn't there; fields that aren't known are passed over. Fields may be named as in the protobuf (``data_points``),
+which OTLP forbids to write and many write. A field that can't be what it must be makes the whole request malformed, as
+it would be in protobuf.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from meterite.model.errors import InvalidInputError, MalformedError
+from meterite.model.time import excerpt
+from meterite.wire.json_exact import load_exact
+from meterite.wire.otlp_points import Context, Pairs, Points, pair_of, scope_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterite.model.columns import Decoded
+
+Message = dict[str, Any]
+
+_CAPITAL: Final = re.compile(r"[A-Z]")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_NUMBER_CHARACTERS_MAX: Final = 400
+_NO_NUMBERS: Final = {"NaN", "Infinity", "-Infinity"}
+_UINT64: Final = range(1 << 64)
+_INT64: Final = range(-(1 << 63), 1 << 63)
+_INT32: Final = range(-(1 << 31), 1 << 31)
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+# What a field may be
+
+
+@cache
+def _snake(field: str) -> str:
+    return _CAPITAL.sub(lambda match: "_" + match[0].lower(), field)
+
+
+def _wrong(field: str, what: str) -> Any:
+    raise MalformedError("shape-invalid", f"The body is not an export of metrics: {field} must be {what}.")
+
+
+def _field(message: Message, field: str) -> Any:
+    found = message.get(field)
+    return message.get(_snake(field)) if found is None else found
+
+
+def _message(found: object, field: str) -> Message:
+    return found if isinstance(found, dict) else _wrong(field, "an object")
+
+
+def _of(message: Message, field: str) -> Message:
+    found = _field(message, field)
+    return {} if found is None else _message(found, field)
+
+
+def _list(message: Message, field: str) -> list[Any]:
+    found = _field(message, field)
+    if found is None:
+        return []
+    return found if isinstance(found, list) else _wrong(field, "an array")
+
+
+def _messages(message: Message, field: str) -> list[Message]:
+    return [_message(each, f"each of {field}") for each in _list(message, field)]
+
+
+def _text(message: Message, field: str) -> str:
+    found = _field(message, field)
+    if found is None:
+        return ""
+    return found if isinstance(found, str) else _wrong(field, "a string")
+
+
+def _integer(message: Message, field: str, within: range) -> int:
+    """0 where there is none."""
+    found = _field(message, field)
+    return 0 if found is None else _as_integer(found, field, within)
+
+
+def _as_integer(found: object, field: str, within: range) -> int:
+    value = found
+    if isinstance(value, str):
+        value = int(value) if _INTEGER.fullmatch(value) else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in within:
+        return int(_wrong(field, f"an integer that fits, not {excerpt(str(found)[:100])}"))
+    return value
+
+
+def _double(message: Message, field: str) -> float | None:
+    """None where there is none."""
+    found = _field(message, field)
+    return None if found is None else _as_double(found, field)
+
+
+def _as_double(found: object, field: str) -> float:
+    good = isinstance(found, int | float) and not isinstance(found, bool)
+    if isinstance(found, str) and len(found) <= _NUMBER_CHARACTERS_MAX:
+        good = found in _NO_NUMBERS or _NUMBER.fullmatch(found) is not None
+    if good:
+        try:
+            return float(found)  # type: ignore[arg-type]  # a number or a text of one
+        except OverflowError:
+            pass
+    return float(_wrong(field, "a number"))
+
+
+# What messages are
+
+
+def decode_otlp_json(body: bytes, *, readings_max: int) -> Decoded:
+    """The readings of an export."""
+    points = Points(readings_max)
+    export = _message(load_exact(body), "the body")
+    for resource_metrics in _messages(export, "resourceMetrics"):
+        pairs: Pairs = []
+        error = None
+        try:
+            pairs = _pairs(_of(resource_metrics, "resource"))
+        except InvalidInputError as exc:
+            error = exc
+        for scope_metrics in _messages(resource_metrics, "scopeMetrics"):
+            context = _context(pairs, error, _of(scope_metrics, "scope"))
+            for metric in _messages(scope_metrics, "metrics"):
+                _read_metric(points, context, metric)
+    return points.decoded()
+
+
+def _context(resource: Pairs, error: InvalidInputError | None, scope: Message) -> Context:
+    pairs: Pairs = []
+    name, version = _text(scope, "name"), _text(scope, "version")
+    try:
+        pairs = scope_pairs(name, version, _pairs(scope))
+    except InvalidInputError as exc:
+        error = error or exc
+    return Context(resource, pairs, error)
+
+
+def _read_metric(points: Points, context: Context, metric: Message) -> None:
+    kind = next((kind for kind in _KINDS if _field(metric, kind) is not None), None)
+    if kind is None:
+        return
+    points.metric(_text(metric, "name"), unit=_text(metric, "unit"), description=_text(metric, "description"))
+    take = _KINDS[kind]
+    for point in _messages(_of(metric, kind), "dataPoints"):
+        points.next()
+        points.skip(len(_list(point, "exemplars")))
+        try:
+            take(points, context, point)
+        except InvalidInputError as exc:
+            points.reject(exc)
+
+
+def _number(points: Points, context: Context, point: Message) -> None:
+    value = _double(point, "asDouble")
+    if value is None and _field(point, "asInt") is not None:
+        value = float(_integer(point, "asInt", _INT64))
+    points.number(context.labels(_pairs(point)), _time(point), value, _flags(point))
+
+
+def _histogram(points: Points, context: Context, point: Message) -> None:
+    counts = _counts(point, "bucketCounts")
+    bounds = [_as_double(each, "explicitBounds") for each in _list(point, "explicitBounds")]
+    labels = context.labels(_pairs(point))
+    points.histogram(labels, _time(point), _parts(point), _flags(point), counts=counts, bounds=bounds)
+
+
+def _exponential(points: Points, context: Context, point: Message) -> None:
+    def buckets(field: str) -> tuple[int, list[int]]:
+        found = _of(point, field)
+        return _integer(found, "offset", _INT32), _counts(found, "bucketCounts")
+
+    points.exponential(
+        context.labels(_pairs(point)),
+        _time(point),
+        _parts(point),
+        _flags(point),
+        scale=_integer(point, "scale", _INT32),
+        zero=(_double(point, "zeroThreshold") or 0.0, _integer(point, "zeroCount", _UINT64)),
+        negative=buckets("negative"),
+        positive=buckets("positive"),
+    )
+
+
+def _summary(points: Points, context: Context, point: Message) -> None:
+    quantiles = [
+        (_double(each, "quantile") or 0.0, _double(each, "value") or 0.0)
+        for each in _messages(point, "quantileValues")
+    ]
+    parts: dict[str, float | None] = {
+        "_count": float(_integer(point, "count", _UINT64)),
+        "_sum": _double(point, "sum") or 0.0,
+    }
+    labels = context.labels(_pairs(point))
+    points.summary(labels, _time(point), parts, _flags(point), quantiles=quantiles)
+
+
+_KINDS: Final[dict[str, Callable[[Points, Context, Message], None]]] = {
+    "gauge": _number,
+    "sum": _number,
+    "histogram": _histogram,
+    "exponentialHistogram": _exponential,
+    "summary": _summary,
+}
+
+
+def _time(point: Message) -> int:
+    return _integer(point, "timeUnixNano", _UINT64)
+
+
+def _flags(point: Message) -> int:
+    return _integer(point, "flags", _UINT64)
+
+
+def _parts(point: Message) -> dict[str, float | None]:
+    """What both kinds of histogram have."""
+    return {
+        "_count": float(_integer(point, "count", _UINT64)),
+        "_sum": _double(point, "sum"),
+        "_min": _double(point, "min"),
+        "_max": _double(point, "max"),
+    }
+
+
+def _counts(message: Message, field: str) -> list[int]:
+    return [_as_integer(each, field, _UINT64) for each in _list(message, field)]
+
+
+def _pairs(message: Message) -> Pairs:
+    """Its attributes as labels, without those that are empty. InvalidInputError."""
+    pairs = (pair_of(*_key_value(each)) for each in _messages(message, "attributes"))
+    return [pair for pair in pairs if pair is not None]
+
+
+def _key_value(message: Message) -> tuple[str, Any]:
+    return _text(message, "key"), _any_value(_of(message, "value"))
+
+
+def _any_value(message: Message) -> Any:
+    """As plain data; bytes as base64."""
+    kind = next((kind for kind in _VALUES if _field(message, kind) is not None), None)
+    return None if kind is None else _VALUES[kind](message, kind)
+
+
+def _boolean(message: Message, field: str) -> Any:
+    found = _field(message, field)
+    return found if isinstance(found, bool) else _wrong(field, "true or false")
+
+
+_VALUES: Final[dict[str, Callable[[Message, str], Any]]] = {
+    "stringValue": _text,
+    "boolValue": _boolean,
+    "intValue": lambda message, field: _integer(message, field, _INT64),
+    "doubleValue": _double,
+    "bytesValue": lambda message, field: _base64(_text(message, field)),
+    "arrayValue": lambda message, field: [
+        _any_value(each) for each in _messages(_of(message, field), "values")
+    ],
+    "kvlistValue": lambda message, field: dict(map(_key_value, _messages(_of(message, field), "values"))),
+}
+
+
+def _base64(text: str) -> str:
+    """The same with the alphabet and the padding of RFC 4648, section 4."""
+    plain = text.translate(_URL_SAFE).rstrip("=")
+    try:
+        return b64encode(b64decode(plain + "=" * (-len(plain) % 4), validate=True)).decode("ascii")
+    except ValueError:
+        return str(_wrong("bytesValue", "base64"))
