@@ -28,6 +28,7 @@ from meterite.api import (
     readings,
     remote_write,
     summary,
+    victoria,
 )
 from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
@@ -80,6 +81,7 @@ def build_api() -> FastAPI:
         otlp,
         pushgateway,
         remote_write,
+        victoria,
     ):
         api.include_router(part.router)
     return api

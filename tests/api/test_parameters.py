@@ -53,7 +53,7 @@ def test_only_the_original_is_tolerant():
 
 
 def test_what_the_document_names_is_taken():
-    """A route's parameters are those of its description, none is forgotten; who refuses none may read some by himself."""
+    """A route's parameters are those of its description; one that refuses none may read some by itself."""
     document = openapi_document()
     for method, path, route in ROUTES:
         described = document["paths"][path][method.lower()].get("parameters", [])

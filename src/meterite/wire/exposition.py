@@ -211,7 +211,7 @@ class _Reader:
 
     def _time_us(self, text: str) -> int:
         if self._openmetrics:
-            return _seconds_us(text)
+            return seconds_us(text)
         if _WHOLE.fullmatch(text) is None:
             raise InvalidInputError("time-invalid", f"{excerpt(text)} is not a time in whole milliseconds.")
         at_us = int(text) * _MS_US
@@ -301,7 +301,7 @@ def _unescape(text: str, start: int, *, openmetrics: bool) -> str:
     return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[0]), text)
 
 
-def _seconds_us(text: str) -> int:
+def seconds_us(text: str) -> int:
     """Digits below the microsecond are floored away."""
     match = _SECONDS.fullmatch(text)
     if match is None:
