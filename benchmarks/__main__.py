@@ -22,6 +22,7 @@ NAMES = (
     "compaction",
     "holds",
     "post_readings",
+    "line_protocol",
     "reading_back",
     "start",
     "deliveries",

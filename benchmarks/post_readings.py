@@ -54,11 +54,11 @@ def _measure(make: Callable[[np.random.Generator, int], object], count: int) -> 
         before = server.cpu_s()
         send(server.port, requests, connections=CONNECTIONS, total=count)
         answered = server.cpu_s() - before
-        rested = _rest(server) - before
+        rested = rest(server) - before
     return answered / (count * READINGS) * 1e6, rested / (count * READINGS) * 1e6
 
 
-def _rest(server: Server) -> float:
+def rest(server: Server) -> float:
     """The server's CPU once a second passes in which it does next to nothing."""
     used = server.cpu_s()
     for _ in range(60):
