@@ -43,6 +43,7 @@ from meterite.cli import starting
 from meterite.cli.first_start import ensure_settings
 from meterite.cli.listening import of_uvicorn
 from meterite.cli.serving import StartErrors
+from meterite.listeners.service import Listeners
 from meterite.model.errors import MeteriteError
 from meterite.service import Service
 from meterite.stop_signal import noticing_stop
@@ -125,7 +126,7 @@ class Meterite:
     @asynccontextmanager
     async def _lifespan(self, _api: FastAPI) -> AsyncIterator[None]:
         try:
-            await self._service.open()
+            listeners = await self._open()
         except MeteriteError as exc:
             self._refusal = exc.message
             StartErrors.seen = True
@@ -137,7 +138,20 @@ class Meterite:
             with noticing_stop(self._service.stop):
                 yield
         finally:
+            await listeners.close()
             await self._service.close()
+
+    async def _open(self) -> Listeners:
+        service = self._service
+        await service.open()
+        lock = service.beside("listeners.lock")
+        listeners = Listeners(self._settings.listeners, service.recorder.record, lock)
+        try:
+            await listeners.open()
+        except MeteriteError:
+            await service.close()
+            raise
+        return listeners
 
     def _plain_refusal(self, send: Send) -> Send:
         """What the operator can mend is told in one line, whichever server runs us."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meterite.catalog import Catalog
@@ -49,6 +50,10 @@ class Service:
         self._upkeep = Upkeep(self.store)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.cookie_secret = b""
+
+    def beside(self, name: str) -> Path:
+        """A file of this name, which belongs to the database and lies where it lies."""
+        return Path(f"{self._path}.{name}")
 
     async def open(self) -> None:
         """Open or make the database. SettingsError, SchemaTooNewError, UnavailableError."""

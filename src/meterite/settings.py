@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from meterite.listener_setting import ListenerSetting, parse_listener
 from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError, SettingsError
 from meterite.model.time import HOUR_US
@@ -122,6 +123,7 @@ class Settings(PluginSettings):
     queue_bytes_max: Size = 64 * MIB
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
     handlers: Annotated[tuple[HandlerSetting, ...], NoDecode] = ()
+    listeners: Annotated[tuple[ListenerSetting, ...], NoDecode] = ()
     journal_rows_max: Size = 1024
     events_keep: str = "90d"
 
@@ -201,6 +203,25 @@ class Settings(PluginSettings):
             if names.count(name) > 1:
                 raise ValueError(f"names two handlers {name!r}; their deliveries would mix")
         return tuple(handlers)
+
+    @field_validator("listeners", mode="before")
+    @classmethod
+    def _listeners(cls, value: Any) -> tuple[ListenerSetting, ...]:
+        objects = _json(value) if isinstance(value, str) else list(value)
+        if not isinstance(objects, list):
+            raise ValueError("must be a JSON list, as docs/doors/graphite.md shows")  # noqa: TRY004 - pydantic makes its line of ValueError only
+        return tuple(parse_listener(found, number) for number, found in enumerate(objects, 1))
+
+    @field_validator("listeners")
+    @classmethod
+    def _listeners_orgs(
+        cls, listeners: tuple[ListenerSetting, ...], info: ValidationInfo
+    ) -> tuple[ListenerSetting, ...]:
+        orgs = set(info.data.get("api_tokens", {}).values())
+        for number, listener in enumerate(listeners, 1):
+            if listener.org not in orgs:
+                raise ValueError(f"number {number} names an org that no token of api_tokens belongs to")
+        return listeners
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -141,9 +141,9 @@ class Server:
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def worker_of(self, local_port):
-        """The process that answers the connection from this port of ours."""
-        theirs, ours = f":{self.port:04X}", f":{local_port:04X}"
+    def worker_of(self, local_port, port=None):
+        """The process that answers the connection from this port of ours, to another of its ports where one is said."""
+        theirs, ours = f":{port or self.port:04X}", f":{local_port:04X}"
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[1].endswith(theirs) and fields[2].endswith(ours) and fields[3] != LISTENING:
