@@ -20,6 +20,7 @@ NAMES = (
     "limits",
     "tiny_orgs",
     "compaction",
+    "fair",
     "holds",
     "post_readings",
     "line_protocol",

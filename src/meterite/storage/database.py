@@ -1,8 +1,8 @@
 """One SQLite file: its connections, its one writer at a time, its migrations, its checkpoints.
 
 Guarantees:
-- a write transaction is held by one thread of one process; the others wait in line on a lock file (``flock``), which
-  is fair where SQLite's busy handler polls. Nobody waits for the turn longer than ``LOCK_WAIT_S``, and who has it waits
+- a write transaction is held by one thread of one process; the others wait in line on lock files (``flock``), which
+  is fair where SQLite's busy handler isn't. Nobody waits for the turn longer than ``LOCK_WAIT_S``, and who has it waits
   for a program that doesn't know the lock file (``sqlite3``, a backup) no longer than ``BUSY_WAIT_S``, since all others
   wait behind;
 - a committed transaction is on disk (WAL, ``synchronous=FULL``);
@@ -93,12 +93,17 @@ def translated() -> Iterator[None]:
 
 
 class FileLock:
-    """An ``flock`` on a file of its own, and before it a lock among this process's threads."""
+    """An ``flock`` on a file of its own, and before it a lock among this process's threads.
+
+    Who waits polls, so that whoever lets go could have it again at once, and again. So there is a second file, on which
+    all but the first in line wait: the first holds it until its turn comes, and nobody passes it.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._line = path.with_name(f"{path.name[: -len(path.suffix)]}.line{path.suffix}")
         self._path = path
         self._threads = threading.Lock()
-        self._fd = -1
+        self._fds: tuple[int, ...] = ()
 
     def acquire(self, wait_s: float = LOCK_WAIT_S) -> None:
         """UnavailableError when the turn doesn't come within ``wait_s``."""
@@ -112,28 +117,36 @@ class FileLock:
             raise
 
     def _flock(self, until: float) -> None:
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UnavailableError(
-                        "database-locked", "Another process is writing; try again."
-                    ) from None
-                time.sleep(LOCK_POLL_S)
-            else:
-                return
+        if not self._fds:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._fds = os.open(self._path, flags, 0o644), os.open(self._line, flags, 0o644)
+        turn, line = self._fds
+        _flock(line, until)
+        try:
+            _flock(turn, until)
+        finally:
+            fcntl.flock(line, fcntl.LOCK_UN)
 
     def release(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        fcntl.flock(self._fds[0], fcntl.LOCK_UN)
         self._threads.release()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
+
+
+def _flock(fd: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise UnavailableError("database-locked", "Another process is writing; try again.") from None
+            time.sleep(LOCK_POLL_S)
+        else:
+            return
 
 
 class Database:
