@@ -18,6 +18,8 @@ from meterite.model.columns import NO_TIME
 from meterite.model.errors import MeteriteError
 from meterite.wire.exposition import decode_exposition, is_openmetrics
 from meterite.wire.line_protocol import decode_line_protocol
+from meterite.wire.otlp import decode_otlp
+from meterite.wire.otlp_json import decode_otlp_json
 from meterite.wire.readings_csv import decode_csv
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -32,6 +34,8 @@ DECODERS = {
     "csv": functools.partial(decode_csv, precision=None),
     "exposition": exposition,
     "lp": functools.partial(decode_line_protocol, precision=None),
+    "otlp": decode_otlp,
+    "otlpjson": decode_otlp_json,
 }
 BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
 

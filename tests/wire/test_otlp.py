@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
@@ -372,6 +372,7 @@ def test_json_as_it_is_written():
         {"timeUnixNano": "1" * 21},
         {"asDouble": "x"},
         {"asDouble": True},
+        {"asDouble": "1e999"},
         {"asDouble": int("9" * 400)},
         {"asDouble": "１"},
         {"asInt": str(2**63)},
@@ -580,14 +581,30 @@ def test_any_bytes(body):
             way(body, readings_max=100)
 
 
-@given(EXPORTS, st.data())
-def test_bytes_that_were_changed(document, data):
-    """Give columns or our error."""
+def changed(document, data):
+    """A protobuf of which some bytes aren't what they were, or are missing."""
     body = bytearray(to_protobuf(document))
     for at in data.draw(st.lists(st.integers(0, max(len(body) - 1, 0)), max_size=4)) if body else ():
         body[at] = data.draw(st.integers(0, 255))
+    return bytes(body[: data.draw(st.integers(0, len(body)))]) if data.draw(st.booleans()) else bytes(body)
+
+
+@given(EXPORTS, st.data())
+def test_bytes_that_were_changed(document, data):
+    """Give columns or our error."""
     with contextlib.suppress(MeteriteError):
-        decode_otlp(bytes(body), readings_max=1000)
+        decode_otlp(changed(document, data), readings_max=1000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@given(EXPORTS, st.data())
+@settings(max_examples=100_000, deadline=None)
+def test_bytes_that_were_changed_for_long(document, data):
+    """The same, for longer; and what comes as both encodings is one."""
+    decode(document)
+    with contextlib.suppress(MeteriteError):
+        decode_otlp(changed(document, data), readings_max=1000)
 
 
 def cpu_seconds(way, body):

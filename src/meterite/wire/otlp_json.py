@@ -6,25 +6,28 @@ What this file guarantees: any bytes give columns or an error of ours, in time l
 protobuf become the same. Integers may be numbers or texts, numbers texts, too (``"NaN"``, ``"Infinity"``); ``null`` is
 what isn't there; fields that aren't known are passed over. Fields may be named as in the protobuf (``data_points``),
 which OTLP forbids to write and many write. A field that can't be what it must be makes the whole request malformed, as
-it would be in protobuf.
+it would be in protobuf. Of a key that stands twice the last counts.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64decode, b64encode
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from meterite.model.errors import InvalidInputError, MalformedError
 from meterite.model.time import excerpt
-from meterite.wire.json_exact import load_exact
-from meterite.wire.otlp_points import Context, Pairs, Points, pair_of, scope_pairs
+from meterite.wire.json_exact import check_depth, load_exact
+from meterite.wire.otlp_points import Context, Pair, Pairs, Points, pair_of, scope_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meterite.model.columns import Decoded
+    from meterite.model.columns import Decoded, Labels
 
 Message = dict[str, Any]
 
@@ -33,6 +36,7 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _NUMBER_CHARACTERS_MAX: Final = 400
 _NO_NUMBERS: Final = {"NaN", "Infinity", "-Infinity"}
+_FINITE: Final = range(-(10**308), 10**308)
 _UINT64: Final = range(1 << 64)
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _INT32: Final = range(-(1 << 31), 1 << 31)
@@ -107,15 +111,17 @@ def _double(message: Message, field: str) -> float | None:
 
 
 def _as_double(found: object, field: str) -> float:
-    good = isinstance(found, int | float) and not isinstance(found, bool)
-    if isinstance(found, str) and len(found) <= _NUMBER_CHARACTERS_MAX:
-        good = found in _NO_NUMBERS or _NUMBER.fullmatch(found) is not None
-    if good:
-        try:
-            return float(found)  # type: ignore[arg-type]  # a number or a text of one
-        except OverflowError:
-            pass
-    return float(_wrong(field, "a number"))
+    if isinstance(found, float) and math.isfinite(found):
+        return found
+    value = math.inf
+    if isinstance(found, int) and not isinstance(found, bool):
+        value = float(found) if found in _FINITE else value
+    elif isinstance(found, str):
+        if found in _NO_NUMBERS:
+            return float(found)
+        if len(found) <= _NUMBER_CHARACTERS_MAX and _NUMBER.fullmatch(found):
+            value = float(found)
+    return value if math.isfinite(value) else float(_wrong(field, "a number"))
 
 
 # What messages are
@@ -123,68 +129,109 @@ def _as_double(found: object, field: str) -> float:
 
 def decode_otlp_json(body: bytes, *, readings_max: int) -> Decoded:
     """The readings of an export."""
-    points = Points(readings_max)
-    export = _message(load_exact(body), "the body")
+    reader = _Reader(readings_max)
+    export = _message(_load(body), "the body")
     for resource_metrics in _messages(export, "resourceMetrics"):
         pairs: Pairs = []
         error = None
         try:
-            pairs = _pairs(_of(resource_metrics, "resource"))
+            pairs = reader.pairs(_of(resource_metrics, "resource"))
         except InvalidInputError as exc:
             error = exc
         for scope_metrics in _messages(resource_metrics, "scopeMetrics"):
-            context = _context(pairs, error, _of(scope_metrics, "scope"))
+            reader.scope(pairs, error, _of(scope_metrics, "scope"))
             for metric in _messages(scope_metrics, "metrics"):
-                _read_metric(points, context, metric)
-    return points.decoded()
+                reader.metric(metric)
+    return reader.points.decoded()
 
 
-def _context(resource: Pairs, error: InvalidInputError | None, scope: Message) -> Context:
-    pairs: Pairs = []
-    name, version = _text(scope, "name"), _text(scope, "version")
+def _load(body: bytes) -> Any:
+    """The exact way is slow, and words what is wrong."""
+    check_depth(body)
     try:
-        pairs = scope_pairs(name, version, _pairs(scope))
-    except InvalidInputError as exc:
-        error = error or exc
-    return Context(resource, pairs, error)
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return load_exact(body)
 
 
-def _read_metric(points: Points, context: Context, metric: Message) -> None:
-    kind = next((kind for kind in _KINDS if _field(metric, kind) is not None), None)
-    if kind is None:
-        return
-    points.metric(_text(metric, "name"), unit=_text(metric, "unit"), description=_text(metric, "description"))
-    take = _KINDS[kind]
-    for point in _messages(_of(metric, kind), "dataPoints"):
-        points.next()
-        points.skip(len(_list(point, "exemplars")))
+class _Reader:
+    """An attribute that is a text, and all attributes of a point, are read once for each way they are written."""
+
+    def __init__(self, readings_max: int) -> None:
+        self.points = Points(readings_max)
+        self._pairs: dict[Pair, Pair | None] = {}
+        self._context = Context([], [])
+
+    def scope(self, resource: Pairs, error: InvalidInputError | None, scope: Message) -> None:
+        pairs: Pairs = []
+        name, version = _text(scope, "name"), _text(scope, "version")
         try:
-            take(points, context, point)
+            pairs = scope_pairs(name, version, self.pairs(scope))
         except InvalidInputError as exc:
-            points.reject(exc)
+            error = error or exc
+        self._context = Context(resource, pairs, error)
+
+    def metric(self, metric: Message) -> None:
+        kind = next((kind for kind in _KINDS if _field(metric, kind) is not None), None)
+        if kind is None:
+            return
+        points = self.points
+        points.metric(
+            _text(metric, "name"), unit=_text(metric, "unit"), description=_text(metric, "description")
+        )
+        take = _KINDS[kind]
+        for point in _messages(_of(metric, kind), "dataPoints"):
+            points.next()
+            points.skip(len(_list(point, "exemplars")))
+            try:
+                take(points, self._labels(point), point)
+            except InvalidInputError as exc:
+                points.reject(exc)
+
+    def _labels(self, point: Message) -> Labels:
+        pairs = self.pairs(point)
+        written = tuple(pairs)
+        labels = self._context.known.get(written)
+        if labels is None:
+            labels = self._context.known[written] = self._context.labels(pairs)
+        return labels
+
+    def pairs(self, message: Message) -> Pairs:
+        """Its attributes as labels, without those that are empty. InvalidInputError."""
+        pairs = []
+        for each in _messages(message, "attributes"):
+            name, value = _key_value(each)
+            if isinstance(value, str):
+                if (name, value) not in self._pairs:
+                    self._pairs[name, value] = pair_of(name, value)
+                pair = self._pairs[name, value]
+            else:
+                pair = pair_of(name, value)
+            if pair is not None:
+                pairs.append(pair)
+        return pairs
 
 
-def _number(points: Points, context: Context, point: Message) -> None:
+def _number(points: Points, labels: Labels, point: Message) -> None:
     value = _double(point, "asDouble")
     if value is None and _field(point, "asInt") is not None:
         value = float(_integer(point, "asInt", _INT64))
-    points.number(context.labels(_pairs(point)), _time(point), value, _flags(point))
+    points.number(labels, _time(point), value, _flags(point))
 
 
-def _histogram(points: Points, context: Context, point: Message) -> None:
+def _histogram(points: Points, labels: Labels, point: Message) -> None:
     counts = _counts(point, "bucketCounts")
     bounds = [_as_double(each, "explicitBounds") for each in _list(point, "explicitBounds")]
-    labels = context.labels(_pairs(point))
     points.histogram(labels, _time(point), _parts(point), _flags(point), counts=counts, bounds=bounds)
 
 
-def _exponential(points: Points, context: Context, point: Message) -> None:
+def _exponential(points: Points, labels: Labels, point: Message) -> None:
     def buckets(field: str) -> tuple[int, list[int]]:
         found = _of(point, field)
         return _integer(found, "offset", _INT32), _counts(found, "bucketCounts")
 
     points.exponential(
-        context.labels(_pairs(point)),
+        labels,
         _time(point),
         _parts(point),
         _flags(point),
@@ -195,7 +242,7 @@ def _exponential(points: Points, context: Context, point: Message) -> None:
     )
 
 
-def _summary(points: Points, context: Context, point: Message) -> None:
+def _summary(points: Points, labels: Labels, point: Message) -> None:
     quantiles = [
         (_double(each, "quantile") or 0.0, _double(each, "value") or 0.0)
         for each in _messages(point, "quantileValues")
@@ -204,11 +251,10 @@ def _summary(points: Points, context: Context, point: Message) -> None:
         "_count": float(_integer(point, "count", _UINT64)),
         "_sum": _double(point, "sum") or 0.0,
     }
-    labels = context.labels(_pairs(point))
     points.summary(labels, _time(point), parts, _flags(point), quantiles=quantiles)
 
 
-_KINDS: Final[dict[str, Callable[[Points, Context, Message], None]]] = {
+_KINDS: Final[dict[str, Callable[[Points, Labels, Message], None]]] = {
     "gauge": _number,
     "sum": _number,
     "histogram": _histogram,
@@ -239,18 +285,15 @@ def _counts(message: Message, field: str) -> list[int]:
     return [_as_integer(each, field, _UINT64) for each in _list(message, field)]
 
 
-def _pairs(message: Message) -> Pairs:
-    """Its attributes as labels, without those that are empty. InvalidInputError."""
-    pairs = (pair_of(*_key_value(each)) for each in _messages(message, "attributes"))
-    return [pair for pair in pairs if pair is not None]
-
-
 def _key_value(message: Message) -> tuple[str, Any]:
     return _text(message, "key"), _any_value(_of(message, "value"))
 
 
 def _any_value(message: Message) -> Any:
     """As plain data; bytes as base64."""
+    text = message.get("stringValue")
+    if isinstance(text, str):  # nearly always
+        return text
     kind = next((kind for kind in _VALUES if _field(message, kind) is not None), None)
     return None if kind is None else _VALUES[kind](message, kind)
 
