@@ -118,6 +118,15 @@ def test_version_3_takes_what_it_is_told(client, metric):
     assert client.post("/api/v3/write_lp", content=LINE, params={"accept_partial": "x"}).status_code == 400
 
 
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("precision", ["s", "ms", "us"])
+def test_nanoseconds_by_another_name(client, metric, path, precision):
+    """400: such a time is beyond all that can be kept, and nothing is written."""
+    answer = client.post(path, content=LINE, params={"precision": precision})
+    assert answer.status_code == 400
+    assert values(client) == []
+
+
 def told(answer):
     document = answer.json()
     return document.get("error") or document["message"]

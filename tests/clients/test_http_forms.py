@@ -31,6 +31,7 @@ class Door:
 
 
 JSON = json.dumps({"metric": "{code}", "reading": 42, "reading_at": AT}).replace("{", "{{").replace("}", "}}")
+LINE = f"{{code}} value=42 {AT_US}000\n"
 DOORS = {
     "json": Door("/readings", JSON.replace("{{code}}", "{code}"), ("application/json", "text/json")),
     "ndjson": Door(
@@ -38,6 +39,9 @@ DOORS = {
     ),
     "csv": Door("/readings", f"metric,reading,reading_at\n{{code}},42,{AT}\n", ("text/csv",), any_type=False),
     "plain": Door("/metric/{code}/readings", f"42 {AT}", ("text/plain", "text/plain; charset=utf-8")),
+    "influxdb-1": Door("/write", LINE, ("text/plain", "text/plain; charset=utf-8")),
+    "influxdb-2": Door("/api/v2/write", LINE, ("text/plain",)),
+    "influxdb-3": Door("/api/v3/write_lp", LINE, ("text/plain",)),
 }
 ANY_TYPE = (None, "", "application/x-www-form-urlencoded", "application/octet-stream", "nonsense")
 TYPES = [
@@ -175,7 +179,9 @@ def test_put_in_chunks(end, client, code, packed):
 
 
 @pytest.mark.parametrize("length", [[], ["content-length: 0"]], ids=["none", "zero"])
-@pytest.mark.parametrize("path", ["/metric/{code}", "/metric/{code}/readings", "/metric/", "/events"])
+@pytest.mark.parametrize(
+    "path", ["/metric/{code}", "/metric/{code}/readings", "/metric/", "/events", "/query?q=CREATE+DATABASE+x"]
+)
 def test_a_form_without_body(end, code, path, length):
     """A GET that says it has a form, as some clients always do, has its answer."""
     form = "content-type: application/x-www-form-urlencoded"
