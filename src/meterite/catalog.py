@@ -14,16 +14,17 @@ import numpy as np
 
 from meterite.model.columns import Batch
 from meterite.model.errors import ConflictError, NotFoundError
-from meterite.model.metric import MetricState
+from meterite.model.metric import SERIES_ORDINAL_BITS, MetricState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from meterite.lanes import Lanes
-    from meterite.model.columns import Decoded, Labels, SeriesKey
+    from meterite.model.columns import Decoded, Described, Labels, SeriesKey
+    from meterite.model.errors import ExhaustedError
     from meterite.model.metric import Metric, MetricSpec
     from meterite.model.truncate import Truncation
-    from meterite.storage.interface import Store
+    from meterite.storage.interface import SeriesLimits, Store
 
 METRICS_KEPT: Final = 100_000
 SERIES_KEPT: Final = 400_000
@@ -88,9 +89,10 @@ def inactive() -> ConflictError:
 class Catalog:
     """Async face of the metrics; the event loop's thread alone touches what is kept."""
 
-    def __init__(self, store: Store, lanes: Lanes) -> None:
+    def __init__(self, store: Store, lanes: Lanes, limits: SeriesLimits) -> None:
         self._store = store
         self._lanes = lanes
+        self._limits = limits
         self.kept = Kept()
 
     async def page(self, org: str, limit: int) -> tuple[list[MetricView], list[str]]:
@@ -161,67 +163,98 @@ class Catalog:
             return found
         await self.refresh()
         found = self.kept.metrics.get((org, code))
-        return await self._loaded(org, code) if found is None else found
+        return (await self._loaded(org, [code])).get(code) if found is None else found
 
-    async def _loaded(self, org: str, code: str) -> Known | None:
-        """The metric read anew, and kept if it holds as of ``kept.version``.
+    async def _loaded(self, org: str, codes: list[str]) -> dict[str, Known]:
+        """Metrics read anew, and kept if they hold as of ``kept.version``.
 
         While a thread reads, another request may learn of a change and move the version on: what was read before the
         change would then pass for what came after it. What isn't kept is still good for one commit, which compares.
         """
-        found = None
+        found: dict[str, Known] = {}
         for _ in range(LOAD_TRIES):
             version = self.kept.version
-            found = await self._lanes.read(self._load, org, code)
-            if found is None:
-                break
+            found = await self._lanes.read(self._load, org, codes)
             if version == self.kept.version:
-                self.kept.keep_metric(org, found)
+                for known in found.values():
+                    self.kept.keep_metric(org, known)
                 break
         return found
 
-    def _load(self, org: str, code: str) -> Known | None:
+    def _load(self, org: str, codes: list[str]) -> dict[str, Known]:
         from meterite.model.truncate import Truncation
 
-        metric = self._store.catalog.metric(org, code)
-        if metric is None:
-            return None
-        truncation = None
-        if metric.spec.truncate_reading_to is not None:
-            truncation = Truncation.of(metric.spec.truncate_reading_to, metric.spec.timezone)
-        return Known(metric, self._store.catalog.org_id(org), truncation)
-
-    async def series_of(self, known: Known, labels: list[Labels]) -> list[int]:
-        """Ids of the metric's series, made where they are new."""
-        metric_id, first = known.metric.id, known.metric.series_first
-        found = [self.kept.series.get((metric_id, pairs), 0) if pairs else first for pairs in labels]
-        missing = [pairs for pairs, id_ in zip(labels, found, strict=True) if not id_]
-        if not missing:
-            return found
-        # Ids never change, but by the time the missing ones are there, other requests may have pushed out the rest.
-        ids = await self._lanes.write(self._store.catalog.series, known.org_id, known.metric, missing)
-        made = iter(ids)
-        found = [id_ or next(made) for id_ in found]
-        for pairs, id_ in zip(missing, ids, strict=True):
-            self.kept.keep_series(metric_id, pairs, id_)
+        org_id = self._store.catalog.org_id(org)
+        found = {}
+        for metric in self._store.catalog.metrics(org, codes):
+            truncation = None
+            if metric.spec.truncate_reading_to is not None:
+                truncation = Truncation.of(metric.spec.truncate_reading_to, metric.spec.timezone)
+            found[metric.code] = Known(metric, org_id, truncation)
         return found
 
+    async def known_many(self, org: str, codes: Iterable[str]) -> dict[str, Known | None]:
+        """As :meth:`known`, of many."""
+        wanted = list(codes)
+        kept = {code: self.kept.metrics.get((org, code)) for code in wanted}
+        if all(known is not None and known.metric.active for known in kept.values()):
+            return kept
+        await self.refresh()
+        kept = {code: self.kept.metrics.get((org, code)) for code in wanted}
+        return kept | dict(await self._loaded(org, [code for code, known in kept.items() if known is None]))
+
     async def resolve(self, org: str, keys: list[SeriesKey]) -> tuple[dict[str, Known | None], list[int]]:
-        """The metrics by code, and a series id a key (0 where its metric isn't there or not active)."""
+        """The metrics by code, and a series id a key: 0 where its metric isn't there or not active, or it isn't."""
         metrics: dict[str, Known | None] = {}
         ids = [self._kept_id(org, key, metrics) for key in keys]
-        by_code: dict[str, list[int]] = {}
-        for n, id_ in enumerate(ids):
-            if not id_:
-                by_code.setdefault(keys[n].code, []).append(n)
-        for code, places in by_code.items():
-            known = metrics[code] = await self.known(org, code)
-            if known is None or not known.metric.active:
-                continue
-            series = await self.series_of(known, [keys[n].labels for n in places])
-            for place, id_ in zip(places, series, strict=True):
-                ids[place] = id_
+        missing = [n for n, id_ in enumerate(ids) if not id_]
+        if not missing:
+            return metrics, ids
+        unknown = dict.fromkeys(keys[n].code for n in missing if keys[n].code not in metrics)
+        metrics |= await self.known_many(org, unknown)
+        wanted = []
+        for n in missing:
+            known = metrics[keys[n].code]
+            if known is not None and known.metric.active:
+                wanted.append((n, known.metric.id, keys[n].labels))
+        found = await self._series([(metric_id, labels) for _, metric_id, labels in wanted])
+        for (n, _, _), id_ in zip(wanted, found, strict=True):
+            ids[n] = id_
         return metrics, ids
+
+    async def _series(self, wanted: list[tuple[int, Labels]]) -> list[int]:
+        """Ids of series, 0 for those that aren't there yet."""
+        if not any(labels for _, labels in wanted):
+            return [metric_id << SERIES_ORDINAL_BITS for metric_id, _ in wanted]
+        ids = await self._lanes.read(self._store.catalog.find_series, wanted)
+        for (metric_id, labels), id_ in zip(wanted, ids, strict=True):
+            if id_ and labels:
+                self.kept.keep_series(metric_id, labels, id_)
+        return ids
+
+    async def make(
+        self, org: str, keys: list[SeriesKey], specs: dict[str, MetricSpec], *, whole: bool, version: int
+    ) -> tuple[dict[str, Known], list[int | ExhaustedError]]:
+        """The metrics that were made, and a series id a key, or why there is none. See the store's own.
+
+        Of a metric that went away meanwhile the id is 0: resolve again.
+        """
+        made = await self._lanes.write(
+            self._store.catalog.make, org, keys, specs, self._limits, whole=whole, version=version
+        )
+        metrics = await self._loaded(org, list(specs)) if specs else {}
+        for key, id_ in zip(keys, made, strict=True):
+            if isinstance(id_, int) and id_ and key.labels:
+                self.kept.keep_series(id_ >> SERIES_ORDINAL_BITS, key.labels, id_)
+        return metrics, made
+
+    async def describe(self, org: str, described: Mapping[str, Described]) -> None:
+        """Fill in what metrics lack of units and descriptions; what is there stays."""
+        known = await self.known_many(org, described)
+        lacking = {code: told for code, told in described.items() if _lacks(known[code], told)}
+        if lacking:
+            await self._lanes.write(self._store.catalog.describe, org, lacking)
+            await self.refresh()
 
     def holds(self, known: Known) -> bool:
         """Whether the metric is as it was when it was looked up; else it is to be looked up again."""
@@ -238,6 +271,14 @@ class Catalog:
         if not key.labels:
             return known.metric.series_first
         return self.kept.series.get((known.metric.id, key.labels), 0)
+
+
+def _lacks(known: Known | None, told: Described) -> bool:
+    """Whether it would learn something."""
+    if known is None:
+        return False
+    spec = known.metric.spec
+    return bool(told.unit and spec.unit is None) or bool(told.description and spec.description is None)
 
 
 def make_batch(decoded: Decoded, ids: list[int], at_us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Batch:

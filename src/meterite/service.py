@@ -13,10 +13,12 @@ from meterite.lanes import Lanes
 from meterite.model.errors import MeteriteError
 from meterite.query.select import Selector
 from meterite.query.summarizer import Summarizer
+from meterite.recording.admission import Rules, TimeRules
 from meterite.recording.group import GroupCommit
 from meterite.recording.recorder import Recorder
 from meterite.storage.database import sqlite_path
 from meterite.storage.file import prepare_file
+from meterite.storage.interface import SeriesLimits
 from meterite.storage.store import SqliteStore
 from meterite.upkeep import Upkeep
 
@@ -40,10 +42,17 @@ class Service:
             journal_rows_max=settings.journal_rows_max,
             events_keep_s=settings.events_keep_s(),
         )  # the one place that names a backend
-        self.catalog = Catalog(self.store, self._lanes)
+        limits = SeriesLimits(
+            org_series_max=settings.org_series_max, metric_series_max=settings.metric_series_max
+        )
+        self.catalog = Catalog(self.store, self._lanes, limits)
         self.events = EventLog(self.store, self._lanes)
         self._group = GroupCommit(self._commit, settings.queue_bytes_max)
-        self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock)
+        rules = Rules(
+            times=TimeRules(future_us_max=settings.future_us_max(), trusted=settings.trust_timestamps),
+            may_make=settings.auto_create.allows,
+        )
+        self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock, rules)
         self.selector = Selector(self.store, self.catalog, self._lanes)
         self.summarizer = Summarizer(self.store, self.catalog, self._lanes)
         self._deliveries = Deliveries(self.store, Sources.of(settings))

@@ -20,6 +20,7 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from meterite.model.auto_create import AutoCreate
 from meterite.listener_setting import ListenerSetting, parse_listener
 from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError, SettingsError
@@ -126,6 +127,11 @@ class Settings(PluginSettings):
     listeners: Annotated[tuple[ListenerSetting, ...], NoDecode] = ()
     journal_rows_max: Size = 1024
     events_keep: str = "90d"
+    auto_create: Annotated[AutoCreate, NoDecode] = AutoCreate()
+    org_series_max: Size = 1_000_000
+    metric_series_max: Size = 100_000
+    max_future: str = "1d"
+    trust_timestamps: bool = False
 
     def tokens(self) -> dict[str, str]:
         """Token to org, in the clear: for the door alone."""
@@ -186,6 +192,28 @@ class Settings(PluginSettings):
         if not least:
             raise ValueError("must be a duration of an hour or more, such as 90d, or empty: for ever")
         return value
+
+    @field_validator("auto_create", mode="before")
+    @classmethod
+    def _auto_create(cls, value: Any) -> AutoCreate:
+        if isinstance(value, AutoCreate):
+            return value
+        is_json = isinstance(value, str) and value.lstrip()[:1] in {"{", "["}
+        return AutoCreate.of(_json(value) if is_json else value)
+
+    @field_validator("max_future")
+    @classmethod
+    def _max_future(cls, value: str) -> str:
+        try:
+            if value:
+                parse_duration(value, place=())
+        except InvalidInputError:
+            raise ValueError("must be a duration such as 1d, or empty: any time may be") from None
+        return value
+
+    def future_us_max(self) -> int | None:
+        """None: any time may be."""
+        return parse_duration(self.max_future, place=()) if self.max_future else None
 
     def events_keep_s(self) -> float | None:
         """None: for ever."""

@@ -51,8 +51,15 @@ async def running(app):
 
 
 @pytest.fixture
-def app(tmp_path):
-    return create_app(Settings(_env_file=None, database_url=f"sqlite:///{tmp_path}/m.db", api_tokens=TOKENS))
+def settings():
+    """What a test wants otherwise: ``parametrize("settings", [{…}])``."""
+    return {}
+
+
+@pytest.fixture
+def app(tmp_path, settings):
+    url = f"sqlite:///{tmp_path}/m.db"
+    return create_app(Settings(_env_file=None, database_url=url, api_tokens=TOKENS, **settings))
 
 
 @pytest.fixture

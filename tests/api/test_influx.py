@@ -11,9 +11,7 @@ WRITES = ("/write", "/api/v2/write", "/api/v3/write_lp")
 T_NS = 1767225600 * 10**9
 LINE = b"weather,place=roof temperature=21.5 %d" % T_NS
 CODE = "weather_temperature"
-BAD = (
-    b"weather temperature=1 1000000000\nweather temperature=x\n\nweather temperature=2 2000000000\nweather\n"
-)
+BAD = b"weather temperature=1 1000\nweather temperature=x\n\nweather temperature=2 2000\nweather\n"
 
 
 @pytest.fixture

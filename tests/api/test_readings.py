@@ -63,7 +63,7 @@ def test_all_or_nothing_unless_asked_otherwise(client, metric):
     """A bad row refuses the request (422 with a receipt); ``partial=accept`` takes the good ones."""
     rows = [
         {"metric": "M1", "reading": 1},
-        {"metric": "nobody", "reading": 1},
+        {"metric": "nobody", "reading": 1, "reading_at": "2200-01-01T00:00:00Z"},
         {"metric": "M1", "reading": None},
     ]
     refused = client.post("/readings", json=rows)
@@ -75,6 +75,7 @@ def test_all_or_nothing_unless_asked_otherwise(client, metric):
     assert (taken.status_code, taken.json()["accepted"], len(taken.json()["rejected"])) == (200, 1, 2)
     none = client.post("/readings", json=rows[1:], params={"partial": "accept"})
     assert (none.status_code, none.json()["committed_at"]) == (422, None)
+    assert client.get("/metric/nobody").status_code == 404
 
 
 def test_the_full_receipt_compares(client, three):

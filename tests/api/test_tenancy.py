@@ -138,8 +138,10 @@ def test_orgs_have_their_own_metrics(client):
         assert client.post("/metric/", json={"code": "M1", "name": token}, token=token).status_code == 200
     client.post("/metric/", json={"code": "mine", "name": "n"})
     assert [metric["name"] for metric in client.get("/metric/", token="token-two").json()] == ["token-two"]
-    refused = client.post("/readings", json={"metric": "mine", "reading": 1}, token="token-two")
-    assert refused.json()["rejected"][0]["code"] == "metric-not-found"
+    pushed = client.post("/readings", json={"metric": "mine", "reading": 1}, token="token-two")
+    assert pushed.json()["accepted"] == 1
+    assert client.get("/metric/mine", token="token-two").json()["current_reading"] == 1
+    assert client.get("/metric/mine").json()["current_reading"] is None
     client.post("/metric/M1", json={"reading": 5})
     assert client.get("/metric/M1", token="token-two").json()["current_reading"] is None
 

@@ -21,7 +21,12 @@ AT_US = 1_767_225_600_000_000
 
 @pytest.fixture
 def service(tmp_path):
-    return Service(Settings(api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db"))
+    """That makes no metrics by itself."""
+    return Service(
+        Settings(
+            api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db", auto_create="off"
+        )
+    )
 
 
 def decoded(*codes):
@@ -78,19 +83,19 @@ def test_a_metric_that_changed_while_it_was_looked_up_takes_nothing(service, lab
 
     async def scenario():
         await service.open()
-        metric_of = service.store.catalog.metric
+        metrics_of = service.store.catalog.metrics
 
-        def slow(org, code):
-            found = metric_of(org, code)
+        def slow(org, codes):
+            found = metrics_of(org, codes)
             was_read.set()
-            go_on.wait()
+            go_on.wait(30)
             return found
 
         try:
             await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
-            service.store.catalog.metric = slow
+            service.store.catalog.metrics = slow
             first = asyncio.create_task(service.recorder.record_one("org_01", "A", 1.0, AT_US, labels))
-            await asyncio.to_thread(was_read.wait)
+            await asyncio.to_thread(was_read.wait, 30)
             service.store.catalog.set_active("org_01", "A", active=False)  # as another worker does
             await service.catalog.refresh()
             go_on.set()
@@ -114,22 +119,26 @@ def test_a_metric_that_changed_while_it_was_looked_up_takes_nothing(service, lab
 def test_series_pushed_out_of_memory_while_others_are_made(service, monkeypatch):
     """Each reading goes to the series it names, however little is kept."""
     monkeypatch.setattr(catalog, "SERIES_KEPT", 1)
-    a, b, c = [((("host", name),),) for name in "abc"]
+    a, b, c = [(("host", name),) for name in "abc"]
 
     async def scenario():
         await service.open()
         try:
             await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
             known = await service.catalog.known("org_01", "A")
-            ids = [(await service.catalog.series_of(known, [one]))[0] for (one,) in (c, b, a)]
-            both = await asyncio.gather(
-                service.catalog.series_of(known, [*c]), service.catalog.series_of(known, [*a, (), *b])
+            keys = [SeriesKey("A", labels) for labels in (c, b, a, ())]
+            _, made = await service.catalog.make(
+                "org_01", keys, {}, whole=True, version=service.catalog.kept.version
             )
-            return known, ids, both
+            both = await asyncio.gather(
+                service.catalog.resolve("org_01", keys[:1]),
+                service.catalog.resolve("org_01", [keys[2], keys[3], keys[1]]),
+            )
+            return known, made, [ids for _, ids in both]
         finally:
             await service.close()
 
-    known, (c_id, b_id, a_id), both = asyncio.run(scenario())
+    known, (c_id, b_id, a_id, _), both = asyncio.run(scenario())
     assert both == [[c_id], [a_id, known.metric.series_first, b_id]]
 
 

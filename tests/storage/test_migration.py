@@ -99,7 +99,7 @@ def test_a_file_of_revision_1_keeps_its_data(tmp_path):
     store.close()
     with closing(sqlite3.connect(path)) as conn:
         assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_REVISION,)
-        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
     assert verify(f"sqlite:///{path}").ok
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from meterite.model.columns import Described
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import Place, excerpt
 
@@ -97,6 +98,20 @@ def check_description(text: object, *, place: Place = ("body", "description")) -
         empty=True,
         lines=True,
     )
+
+
+def fitting(described: Described) -> Described:
+    """What of it can be kept: what a format tells beside its readings refuses none of them."""
+    unit, description = described.unit, described.description
+    try:
+        check_unit(unit)
+    except InvalidInputError:
+        unit = ""
+    try:
+        check_description(description)
+    except InvalidInputError:
+        description = ""
+    return Described(unit, description)
 
 
 def check_reading(value: float, *, place: Place = ("body", "reading")) -> float:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from meterite.model.columns import Described
 
 DEFAULT_MIN_READING: Final = -9999999.0
 DEFAULT_MAX_READING: Final = 9999999.0
@@ -52,6 +56,19 @@ class MetricSpec:
     """A duration: without a reading for so long the metric is silent."""
     mute_until_us: int | None = None
     """Until then there are no events of readings and of silence."""
+
+
+def made_by_readings(code: str, described: Described | None) -> MetricSpec:
+    """A metric that nobody registered: named by its code, and without limits, since nobody said any."""
+    unit, description = ("", "") if described is None else (described.unit, described.description)
+    return MetricSpec(
+        code=code,
+        name=code,
+        min_reading=-sys.float_info.max,
+        max_reading=sys.float_info.max,
+        unit=unit or None,
+        description=description or None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

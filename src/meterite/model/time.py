@@ -19,7 +19,7 @@ import numpy as np
 from meterite.model.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -279,10 +279,57 @@ def from_unit(time: int | NDArray[np.integer], precision: str) -> int | NDArray[
         )
     times, per = _PRECISION[precision]
     if isinstance(time, int):
-        return check_range(time * times // per)
+        return _check_unit(time * times // per, time, precision)
     # Compared in the unit it came in, so that nothing overflows before it is refused.
     outside = (time < -(-AT_FIRST_US * per // times)) | (time > ((AT_LAST_US + 1) * per - 1) // times)
     if outside.any():
-        check_range(AT_LAST_US + 1, place=(int(np.argmax(outside)),))
+        row = int(np.argmax(outside))
+        _check_unit(AT_LAST_US + 1, int(time[row]), precision, place=(row,))
     scaled = time.astype(np.int64)
     return scaled // per if per > 1 else scaled * times
+
+
+# What integers look like: from 2000 to 2100 their sizes tell the units apart, with room between.
+_LOOK_FIRST: Final = 946_684_800
+_LOOK_LAST: Final = 4_102_444_800
+_PER_SECOND: Final = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def looks_like(time: int) -> str | None:
+    """The unit in which an integer is a time of this century, or None."""
+    for unit, per_second in _PER_SECOND.items():
+        if _LOOK_FIRST * per_second <= time < _LOOK_LAST * per_second:
+            return unit
+    return None
+
+
+def _check_unit(us: int, time: int, precision: str, *, place: Place = ("body",)) -> int:
+    """:func:`check_range`, and what the integer looks like where it is out of it."""
+    if AT_FIRST_US <= us <= AT_LAST_US:
+        return us
+    other = looks_like(time)
+    if other is not None and other != precision:
+        raise InvalidInputError(
+            "time-unit",
+            f"The time is said to be in {precision} and looks like {other}; say which it is.",
+            place=place,
+        )
+    return check_range(us, place=place)
+
+
+def wrong_units(at_us: NDArray[np.int64], unit: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Which times, given as integers of ``unit``, are of this century in a larger one; by that unit.
+
+    In a smaller one they were out of range, and refused where they were read.
+    """
+    if int(at_us.min()) >= _LOOK_LAST * 1000:
+        return
+    for other, per_second in _PER_SECOND.items():
+        if per_second >= _PER_SECOND[unit]:
+            return
+        first, last = (
+            look * per_second * SECOND_US // _PER_SECOND[unit] for look in (_LOOK_FIRST, _LOOK_LAST)
+        )
+        rows = (at_us >= first) & (at_us < last)
+        if rows.any():
+            yield other, rows

@@ -6,14 +6,17 @@ catalogue changed between resolving and committing, the request is resolved agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from meterite.catalog import Catalog, Known, inactive, make_batch, no_metric
+from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, Rejected, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, UnavailableError
+from meterite.model.metric import made_by_readings
+from meterite.recording.admission import Admission
 from meterite.storage.interface import Append
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from meterite.lanes import Lanes
     from meterite.model.columns import type_i64
+    from meterite.recording.admission import Rules
     from meterite.recording.group import GroupCommit
     from meterite.storage.interface import PushGroup, Store
 
@@ -70,12 +74,14 @@ class Recorder:
         group: GroupCommit,
         lanes: Lanes,
         now_us: Callable[[], int],
+        rules: Rules,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._group = group
         self._lanes = lanes
         self._now = now_us
+        self._rules = rules
 
     async def record_one(
         self, org: str, code: str, value: float, at_us: int | None, labels: Labels = ()
@@ -83,14 +89,31 @@ class Recorder:
         """One reading. NotFoundError, ConflictError, UnavailableError."""
         for _ in range(RESOLVE_TRIES):
             known = await self._active(org, code)
-            series = known.metric.series_first
-            if labels:
-                series = (await self._catalog.series_of(known, [labels]))[0]
             try:
+                series = await self._series_of(known, labels)
                 return await self.push(known, series, value, at_us)
             except MovedError:
                 await self._catalog.refresh()
         raise unsettled()
+
+    async def _series_of(self, known: Known, labels: Labels) -> int:
+        """The metric's series with these labels, made where it is new. ExhaustedError, MovedError."""
+        if not labels:
+            return known.metric.series_first
+        version, org, keys = (
+            self._catalog.kept.version,
+            known.metric.org,
+            [SeriesKey(known.metric.code, labels)],
+        )
+        _, (found,) = await self._catalog.resolve(org, keys)
+        if found:
+            return found
+        _, (made,) = await self._catalog.make(org, keys, {}, whole=True, version=version)
+        if not isinstance(made, int):
+            raise made
+        if not made:
+            raise MovedError("moved", "The metric changed meanwhile; try again.")
+        return made
 
     def kept(self, org: str, code: str) -> Known | None:
         """The metric where this worker has it in memory and active; else ask :meth:`record_one`."""
@@ -130,30 +153,33 @@ class Recorder:
         full: bool = False,
         group: PushGroup | None = None,
     ) -> Receipt:
-        """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time.
+        """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time, and nothing was made.
 
         A ``group`` (never with ``full``) is what they make of it, and none at all change it, too.
         """
+        if decoded.described:
+            described = {code: fitting(told) for code, told in decoded.described.items()}
+            decoded = replace(decoded, described=described)
+            await self._catalog.describe(org, described)
         for _ in range(RESOLVE_TRIES):
-            version = (
-                self._catalog.kept.version
-            )  # resolving may wait, and another request move it on meanwhile
-            metrics, ids = await self._catalog.resolve(org, decoded.keys)
-            good, rejected = self._sift(decoded, metrics, ids)
-            if rejected and not partial:
-                return Receipt(0, rejected, None, counted=decoded.counted)
-            if not len(good) and group is None:
-                none = 0 if full else None
-                return Receipt(0, rejected, self._now(), none, none, decoded.counted)
-            if len(good):
-                append = self._append(version, good, metrics, ids, full=full)
-            else:
-                org_id = await self._lanes.write(self._store.catalog.org_id, org)
-                append = Append(org_id, version, NO_READINGS)
-            append.group = group
-            if full:
-                await self._lanes.read(self._store.prepare, append)
+            # Resolving may wait, and another request move it on meanwhile.
+            version = self._catalog.kept.version
             try:
+                metrics, ids, good = await self._admitted(org, decoded, partial=partial)
+                rejected = good.rejected
+                if rejected and not partial:
+                    return Receipt(0, rejected, None, counted=decoded.counted)
+                if not len(good) and group is None:
+                    none = 0 if full else None
+                    return Receipt(0, rejected, self._now(), none, none, decoded.counted)
+                if len(good):
+                    append = self._append(version, good, metrics, ids, full=full)
+                else:
+                    org_id = await self._lanes.write(self._store.catalog.org_id, org)
+                    append = Append(org_id, version, NO_READINGS)
+                append.group = group
+                if full:
+                    await self._lanes.read(self._store.prepare, append)
                 await self._group.add(append)
             except MovedError:
                 await self._catalog.refresh()
@@ -161,6 +187,69 @@ class Recorder:
             replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
             return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, decoded.counted)
         raise unsettled()
+
+    async def _admitted(
+        self, org: str, decoded: Decoded, *, partial: bool
+    ) -> tuple[dict[str, Known | None], list[int], Decoded]:
+        """The metrics and series of what may enter, made where they are new; and that, with what is rejected."""
+        version = self._catalog.kept.version
+        metrics, ids = await self._catalog.resolve(org, decoded.keys)
+        admission = Admission(decoded)
+        admission.check_times(self._now(), self._rules.times)
+        new = [n for n, id_ in enumerate(ids) if not id_]
+        if new:
+            admission.refuse_keys(self._refusals(org, decoded, metrics, new))
+        good = admission.good()
+        if new and (partial or not good.rejected):
+            used = set(np.unique(good.key_index).tolist())
+            new = [n for n in new if n in used]
+            errors = await self._make(org, good, metrics, ids, new, whole=not partial, version=version)
+            admission.refuse_keys(errors)
+            good = admission.good()
+        return metrics, ids, good
+
+    def _refusals(
+        self, org: str, decoded: Decoded, metrics: dict[str, Known | None], keys: list[int]
+    ) -> dict[int, MeteriteError]:
+        """Why keys without a series can't be given one, by their number."""
+        errors: dict[int, MeteriteError] = {}
+        for n in keys:
+            code = decoded.keys[n].code
+            known = metrics[code]
+            if known is None and not self._rules.may_make(org, code):
+                errors[n] = no_metric(code)
+            elif known is not None and not known.metric.active:
+                errors[n] = inactive()
+        return errors
+
+    async def _make(
+        self,
+        org: str,
+        decoded: Decoded,
+        metrics: dict[str, Known | None],
+        ids: list[int],
+        keys: list[int],
+        *,
+        whole: bool,
+        version: int,
+    ) -> dict[int, MeteriteError]:
+        """Give these keys their series, and fill in ``metrics`` and ``ids``; answers why others have none."""
+        if not keys:
+            return {}
+        wanted = [decoded.keys[n] for n in keys]
+        codes = dict.fromkeys(key.code for key in wanted if metrics[key.code] is None)
+        specs = {code: made_by_readings(code, decoded.described.get(code)) for code in codes}
+        made, outcomes = await self._catalog.make(org, wanted, specs, whole=whole, version=version)
+        metrics |= made
+        errors: dict[int, MeteriteError] = {
+            n: one for n, one in zip(keys, outcomes, strict=True) if isinstance(one, MeteriteError)
+        }
+        if not errors and not all(outcomes):
+            raise MovedError("moved", "The metric changed meanwhile; try again.")
+        for n, outcome in zip(keys, outcomes, strict=True):
+            if isinstance(outcome, int):
+                ids[n] = outcome
+        return errors
 
     def _append(
         self, version: int, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int], *, full: bool
@@ -193,25 +282,6 @@ class Recorder:
             at_us[rows] = known.truncation.many(times)
         return at_us
 
-    def _sift(
-        self, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int]
-    ) -> tuple[Decoded, list[Rejected]]:
-        bad_keys = [n for n, id_ in enumerate(ids) if id_ == 0]
-        if not bad_keys:
-            return decoded, decoded.rejected
-        bad = np.isin(decoded.key_index, np.array(bad_keys, np.uint32))
-        rejected = list(decoded.rejected)
-        numbers = np.arange(len(decoded)) if decoded.row is None else decoded.row
-        for row in np.flatnonzero(bad).tolist():
-            error = _refusal(metrics, decoded.keys[int(decoded.key_index[row])])
-            rejected.append(Rejected(int(numbers[row]), error.code, error.message))
-        rejected.sort(key=lambda r: r.index)
-        kept = ~bad
-        good = Decoded(
-            decoded.keys, decoded.key_index[kept], decoded.at_us[kept], decoded.values[kept], numbers[kept]
-        )
-        return good, rejected
-
     async def erase(
         self, org: str, code: str, *, start_us: int | None, end_us: int | None, labels: Labels
     ) -> int:
@@ -230,7 +300,3 @@ class Recorder:
 def _truncation_of(metrics: dict[str, Known | None], key: SeriesKey) -> bool:
     known = metrics[key.code]
     return known is not None and known.truncation is not None
-
-
-def _refusal(metrics: dict[str, Known | None], key: SeriesKey) -> MeteriteError:
-    return no_metric(key.code) if metrics[key.code] is None else inactive()

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 from sqlalchemy import insert, select, update
 
-from meterite.model.check import canonical_labels, parse_labels
+from meterite.model.check import canonical_labels
+from meterite.model.columns import SeriesKey
 from meterite.model.errors import ConflictError, ExhaustedError, NotFoundError
 from meterite.model.metric import (
     METRIC_ID_LAST,
@@ -27,18 +28,19 @@ from meterite.model.metric import (
 )
 from meterite.storage.changes import activated, deleted, name_of, updated
 from meterite.storage.database import driver_of
+from meterite.storage.interface import SeriesLimits
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
-from meterite.storage.schema import series as series_table
 from meterite.storage.schema import tombstone as tombstone_table
+from meterite.storage.series import SeriesMaker, count_series, known_series, labels_of, live_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection, Row
 
-    from meterite.model.columns import Labels
+    from meterite.model.columns import Described, Labels
     from meterite.model.event_row import Document
     from meterite.model.metric import MetricState
     from meterite.storage.database import Database
@@ -46,9 +48,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
-_SERIES_CHUNK: Final = 500
-_NEW_SERIES: Final = 2000
-"""As many are made in one transaction."""
+ANY_VERSION: Final = 1 << 62
+NO_LIMITS: Final = SeriesLimits(org_series_max=1 << 62, metric_series_max=1 << 62)
 
 
 def not_found(code: str) -> NotFoundError:
@@ -60,6 +61,10 @@ def not_found(code: str) -> NotFoundError:
 def _plain(value: object) -> object:
     """As it lies in the table."""
     return value.value if isinstance(value, Enum) else value
+
+
+def _columns_of(spec: MetricSpec) -> dict[str, Any]:
+    return {name: _plain(getattr(spec, name)) for name in SPEC_FIELDS}
 
 
 def _metric_of(org: str, row: Row[Any]) -> Metric:
@@ -93,6 +98,7 @@ class SqlCatalog:
         self._around_damage = around_damage
         self._now = clock
         self._org_ids: dict[str, int] = {}
+        self._maker = SeriesMaker(database, _columns_of)
 
     def org_id(self, org: str) -> int:
         """The org's number in the database; the first use makes it."""
@@ -157,7 +163,7 @@ class SqlCatalog:
 
     def create(self, org: str, spec: MetricSpec) -> Metric:
         org_id = self.org_id(org)
-        values = {name: _plain(getattr(spec, name)) for name in SPEC_FIELDS}
+        values = _columns_of(spec)
         with self._database.writing() as conn:
             if self._row(conn, org_id, spec.code) is not None:
                 raise ConflictError("metric-exists", f"A metric {spec.code[:200]!r} is registered already.")
@@ -168,6 +174,7 @@ class SqlCatalog:
             metric_id = int(result.inserted_primary_key[0])  # type: ignore[index]  # a row was inserted
             if metric_id > METRIC_ID_LAST:
                 raise ExhaustedError("metrics-exhausted", "No more metrics can be numbered in this database.")
+            count_series(conn, org_id, 1)
         return Metric(id=metric_id, org=org, spec=spec)
 
     def _fold_ahead(self, org_id: int) -> None:
@@ -220,6 +227,7 @@ class SqlCatalog:
                 raise ConflictError("metric-active", "Deactivate the metric before you delete it.")
             state = self._states(conn, org_id, [row.id])[0]
             moved = self._change(conn, org_id, row.id, {"deleted_at": self._now()})
+            count_series(conn, org_id, -row.series_next)
             metric = _metric_of(org, row)
             self._tell(conn, org_id, moved, metric, deleted(metric))
             conn.execute(
@@ -250,68 +258,86 @@ class SqlCatalog:
             )
 
     def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> Clock:
-        clock = read_clock(conn)
-        moved = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version + 1)
-        write_clock(conn, moved)
+        moved = self._move(conn, org_id)
         version = moved.catalog_version
         conn.execute(
             update(metric_table).where(metric_table.c.id == metric_id).values(version=version, **values)
         )
-        conn.execute(update(org_table).where(org_table.c.id == org_id).values(catalog_version=version))
         return moved
 
-    def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
-        """Ids of the metric's series with these labels, made where they aren't there yet."""
-        texts = [canonical_labels(pairs) if pairs else "" for pairs in labels]
-        wanted = sorted({text for text in texts if text})
+    def _move(self, conn: Connection, org_id: int) -> Clock:
+        """The next seq and catalogue version, the org's from now on."""
+        clock = read_clock(conn)
+        moved = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version + 1)
+        write_clock(conn, moved)
+        conn.execute(
+            update(org_table).where(org_table.c.id == org_id).values(catalog_version=moved.catalog_version)
+        )
+        return moved
+
+    def metrics(self, org: str, codes: Sequence[str]) -> list[Metric]:
+        """Those of the codes that are there."""
+        org_id = self.org_id(org)
         with self._database.reading() as conn:
-            known = self._known_series(conn, metric.id, wanted)
-        missing = [text for text in wanted if text not in known]
-        for start in range(0, len(missing), _NEW_SERIES):
-            known.update(self._make_series(org_id, metric, missing[start : start + _NEW_SERIES]))
-        return [known[text] if text else metric.series_first for text in texts]
+            return [_metric_of(org, row) for row in live_metrics(conn, org_id, codes).values()]
 
-    def _known_series(self, conn: Connection, metric_id: int, texts: list[str]) -> dict[str, int]:
-        known: dict[str, int] = {}
-        for start in range(0, len(texts), _SERIES_CHUNK):
-            query = select(series_table.c.labels, series_table.c.id).where(
-                series_table.c.metric == metric_id,
-                series_table.c.labels.in_(texts[start : start + _SERIES_CHUNK]),
-            )
-            known.update(cast("list[tuple[str, int]]", conn.execute(query).all()))
-        return known
-
-    def _make_series(self, org_id: int, metric: Metric, texts: list[str]) -> dict[str, int]:
-        made: dict[str, int] = {}
+    def describe(self, org: str, described: Mapping[str, Described]) -> None:
+        """Fill in units and descriptions that metrics lack, all in one change of the catalogue."""
+        org_id = self.org_id(org)
         with self._database.writing() as conn:
-            made.update(self._known_series(conn, metric.id, texts))
-            missing = [text for text in texts if text not in made]
-            first = conn.execute(
-                select(metric_table.c.series_next).where(metric_table.c.id == metric.id)
-            ).scalar_one()
-            if first + len(missing) >= 1 << SERIES_ORDINAL_BITS:
-                raise ExhaustedError("series-exhausted", "The metric can hold no more series.")
-            rows = [
-                {"id": metric.series_first | first + n, "org": org_id, "metric": metric.id, "labels": text}
-                for n, text in enumerate(missing)
-            ]
-            if rows:
-                conn.execute(insert(series_table), rows)
+            changes: dict[int, dict[str, Any]] = {}
+            for code, row in live_metrics(conn, org_id, list(described)).items():
+                told = described[code]
+                lacking = {
+                    "unit": told.unit if row.unit is None else "",
+                    "description": told.description if row.description is None else "",
+                }
+                if any(lacking.values()):
+                    changes[row.id] = {name: text for name, text in lacking.items() if text}
+            if not changes:
+                return
+            version = self._move(conn, org_id).catalog_version
+            for metric_id, values in changes.items():
                 conn.execute(
                     update(metric_table)
-                    .where(metric_table.c.id == metric.id)
-                    .values(series_next=first + len(missing))
+                    .where(metric_table.c.id == metric_id)
+                    .values(version=version, **values)
                 )
-            made.update({row["labels"]: row["id"] for row in rows})
-        return made
+
+    def find_series(self, wanted: Sequence[tuple[int, Labels]]) -> list[int]:
+        """Ids of series by metric id and labels; 0 where one isn't there."""
+        by_metric: dict[int, set[str]] = {}
+        texts = [canonical_labels(labels) if labels else "" for _, labels in wanted]
+        for (metric_id, _), text in zip(wanted, texts, strict=True):
+            by_metric.setdefault(metric_id, set()).add(text)
+        with self._database.reading() as conn:
+            known = {
+                metric_id: known_series(conn, metric_id, sorted(some - {""}))
+                for metric_id, some in by_metric.items()
+            }
+        return [
+            known[metric_id].get(text, 0) if text else metric_id << SERIES_ORDINAL_BITS
+            for (metric_id, _), text in zip(wanted, texts, strict=True)
+        ]
+
+    def make(
+        self,
+        org: str,
+        keys: Sequence[SeriesKey],
+        specs: Mapping[str, MetricSpec],
+        limits: SeriesLimits,
+        *,
+        whole: bool,
+        version: int,
+    ) -> list[int | ExhaustedError]:
+        return self._maker.make(self.org_id(org), keys, specs, limits, whole=whole, version=version)
+
+    def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
+        """Ids of the metric's series with these labels, made where they aren't there yet, without limits."""
+        keys = [SeriesKey(metric.code, pairs) for pairs in labels]
+        made = self._maker.make(org_id, keys, {}, NO_LIMITS, whole=False, version=ANY_VERSION)
+        return [id_ for id_ in made if isinstance(id_, int)]
 
     def labels(self, series: Sequence[int]) -> dict[int, Labels]:
-        """The labels of series ids; a series without labels has none, and no row."""
-        found: dict[int, Labels] = {}
         with self._database.reading() as conn:
-            for start in range(0, len(series), _SERIES_CHUNK):
-                query = select(series_table.c.id, series_table.c.labels).where(
-                    series_table.c.id.in_(series[start : start + _SERIES_CHUNK])
-                )
-                found.update({row.id: parse_labels(row.labels) for row in conn.execute(query)})
-        return {id_: found.get(id_, ()) for id_ in series}
+            return labels_of(conn, series)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from meterite.model.columns import Batch, Columns, Labels, Single, type_i64
+    from meterite.model.columns import Batch, Columns, Described, Labels, SeriesKey, Single, type_i64
+    from meterite.model.errors import ExhaustedError
     from meterite.model.event import Event, EventPlace
     from meterite.model.event_row import EventRow, MetricName
     from meterite.model.limits import AlarmState
@@ -138,6 +139,14 @@ class Readings(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesLimits:
+    """How many series an org may hold (a metric counts as one), and how many a metric."""
+
+    org_series_max: int
+    metric_series_max: int
+
+
 class Catalog(Protocol):
     """Metrics and series of all orgs."""
 
@@ -171,8 +180,38 @@ class Catalog(Protocol):
         """The metric and its last state; its readings are hidden. NotFoundError; ConflictError while it is active."""
         ...
 
+    def metrics(self, org: str, codes: Sequence[str]) -> list[Metric]:
+        """Those of the codes that are there, in any order."""
+        ...
+
+    def describe(self, org: str, described: Mapping[str, Described]) -> None:
+        """Fill in units and descriptions of metrics that have none."""
+        ...
+
+    def find_series(self, wanted: Sequence[tuple[int, Labels]]) -> list[int]:
+        """Ids of series by metric id and labels; 0 where one isn't there."""
+        ...
+
+    def make(
+        self,
+        org: str,
+        keys: Sequence[SeriesKey],
+        specs: Mapping[str, MetricSpec],
+        limits: SeriesLimits,
+        *,
+        whole: bool,
+        version: int,
+    ) -> list[int | ExhaustedError]:
+        """A series id a key, made where it isn't there yet, or why there is none.
+
+        ``specs`` are of the metrics that may be made, by code; a key of another one that isn't there has the id 0.
+        ``whole``: where a key is refused, nothing is made. MovedError, and nothing is made, where the org's catalogue
+        changed after ``version``.
+        """
+        ...
+
     def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
-        """Ids of the series, made where they aren't there yet."""
+        """Ids of the metric's series, made where they aren't there yet, without limits."""
         ...
 
     def labels(self, series: Sequence[int]) -> dict[int, Labels]: ...

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION: Final = 3
+SCHEMA_REVISION: Final = 4
 
 JOURNAL_ROW_BITS: Final = 16
 """A journal row's id is ``seq << 16 | its number in the commit``."""
@@ -64,6 +64,7 @@ org = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("catalog_version", BigInteger, nullable=False, server_default="0"),
     Column("compacted_seq", BigInteger, nullable=False, server_default="0"),
+    Column("series_count", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 metric = Table(
@@ -233,6 +234,20 @@ push_group = Table(
     Column("org", Integer, primary_key=True, autoincrement=False),
     Column("name", Text, primary_key=True),
     Column("series", LargeBinary, nullable=False),
+)
+receipt = Table(
+    "receipt",
+    metadata,
+    Column("org", Integer, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("replaced", BigInteger, nullable=False),
+    Column("unchanged", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("receipt_recorded", "recorded_at"),
+    sqlite_with_rowid=False,
 )
 event = Table(
     "event",

@@ -7,10 +7,18 @@ from dataclasses import fields
 
 import pytest
 
-from meterite.model.columns import Single
-from meterite.model.errors import ConflictError, NotFoundError
-from meterite.model.metric import ConflictPolicy, Metric, MetricSpec, MetricState, Notify, Point
-from meterite.storage.interface import Append
+from meterite.model.columns import Described, SeriesKey, Single
+from meterite.model.errors import ConflictError, ExhaustedError, MovedError, NotFoundError
+from meterite.model.metric import (
+    ConflictPolicy,
+    Metric,
+    MetricSpec,
+    MetricState,
+    Notify,
+    Point,
+    made_by_readings,
+)
+from meterite.storage.interface import Append, SeriesLimits
 
 AT = 1_700_000_000_000_000
 SPEC = MetricSpec(
@@ -30,6 +38,10 @@ SPEC = MetricSpec(
     mute_until_us=AT,
 )
 PLAIN = MetricSpec(code="plain", name="Plain")
+A = (("host", "a"),)
+B = (("host", "b"),)
+ANY = 1 << 62
+LIMITS = SeriesLimits(org_series_max=1000, metric_series_max=1000)
 
 
 def push(store, org, metric):
@@ -210,3 +222,79 @@ class CatalogTests:
             found = list(pool.map(lambda n: stores[n % 2].catalog.series(here, metric, labels), range(8)))
         assert all(ids == found[0] for ids in found)
         assert len(set(found[0])) == 20
+
+    def test_metrics_and_series_are_made_together(self, store, start):
+        """Of keys in any order; what is there stays, what isn't allowed has no id; another worker finds the same."""
+        old = store.catalog.create("here", PLAIN)
+        keys = [
+            SeriesKey("new", A),
+            SeriesKey(old.code),
+            SeriesKey("new"),
+            SeriesKey("nobody"),
+            SeriesKey(old.code, A),
+        ]
+        specs = {"new": made_by_readings("new", Described("ms", "How long."))}
+        ids = store.catalog.make("here", keys, specs, LIMITS, whole=True, version=ANY)
+        new = store.catalog.metric("here", "new")
+        assert (new.spec.unit, new.spec.description) == ("ms", "How long.")
+        assert ids[:4] == [new.series_first | 1, old.series_first, new.series_first, 0]
+        assert ids[4] == old.series_first | 1
+        other = start().catalog
+        assert other.make("here", keys, specs, LIMITS, whole=True, version=ANY) == ids
+        assert other.find_series([(new.id, A), (old.id, ()), (old.id, B)]) == [ids[0], ids[1], 0]
+        assert {metric.id for metric in other.metrics("here", ["new", old.code, "nobody"])} == {
+            new.id,
+            old.id,
+        }
+        assert store.catalog.metrics("there", ["new"]) == []
+
+    def test_limits_on_series(self, store):
+        """``whole``: nothing is made where one is refused; else as many as fit, in the order of the keys."""
+        few = SeriesLimits(org_series_max=3, metric_series_max=2)
+        keys = [SeriesKey("m", A), SeriesKey("m", B), SeriesKey("n", A), SeriesKey("o")]
+        specs = {code: made_by_readings(code, None) for code in "mno"}
+        refused = store.catalog.make("here", keys, specs, few, whole=True, version=ANY)
+        assert [isinstance(one, ExhaustedError) for one in refused] == [False, True, True, False]
+        assert store.catalog.page("here", 10) == []
+        made = store.catalog.make("here", keys, specs, few, whole=False, version=ANY)
+        assert [isinstance(one, ExhaustedError) for one in made] == [False, True, True, False]
+        assert [metric.code for metric in store.catalog.page("here", 10)] == ["m", "o"]
+        assert store.catalog.make("here", keys[:1], {}, few, whole=True, version=ANY) == made[:1]
+
+    def test_what_was_resolved_too_early_makes_nothing(self, store):
+        """Where a metric changed meanwhile the request may be about to be refused: MovedError."""
+        store.catalog.create("here", PLAIN)
+        version = store.catalog.changed(-1)[0]
+        store.catalog.set_active("here", PLAIN.code, active=False)
+        specs = {"new": made_by_readings("new", None)}
+        with pytest.raises(MovedError):
+            store.catalog.make("here", [SeriesKey("new")], specs, LIMITS, whole=True, version=version)
+        assert store.catalog.metric("here", "new") is None
+
+    def test_workers_that_make_metrics_at_once(self, store, start):
+        """Each code becomes one metric, each series has one id, and they count once."""
+        stores = [store, start()]
+        keys = [SeriesKey(f"m{n % 5}", (("n", str(n)),)) for n in range(20)]
+        specs = {f"m{n}": made_by_readings(f"m{n}", None) for n in range(5)}
+        exact = SeriesLimits(org_series_max=25, metric_series_max=5)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(
+                pool.map(
+                    lambda n: stores[n % 2].catalog.make("here", keys, specs, exact, whole=True, version=ANY),
+                    range(8),
+                )
+            )
+        assert all(ids == found[0] for ids in found)
+        assert len(set(found[0])) == 20
+
+    def test_what_is_lacking_is_filled_in(self, store):
+        """Unit and description where there is none, and other workers learn of it; what a user said stays."""
+        store.catalog.create("here", PLAIN)
+        version = store.catalog.changed(-1)[0]
+        store.catalog.describe("here", {PLAIN.code: Described("s", "First."), "nobody": Described("s")})
+        latest, changed = store.catalog.changed(version)
+        assert changed == [(store.catalog.org_id("here"), PLAIN.code)]
+        store.catalog.describe("here", {PLAIN.code: Described("h", "Second.")})
+        assert store.catalog.changed(latest) == (latest, [])
+        spec = store.catalog.metric("here", PLAIN.code).spec
+        assert (spec.unit, spec.description) == ("s", "First.")
