@@ -1,6 +1,6 @@
 """What HTTP lets a client do with a body, over a socket: each door takes it, whatever its Content-Type says.
 
-A door is added to :data:`DOORS` with a body that brings the reading 42 at :data:`AT_US` for the metric ``{code}``.
+A door is added to :data:`DOORS` with a body that brings the reading 42 of a metric, at :data:`AT_US` if it has times.
 """
 
 from __future__ import annotations
@@ -9,39 +9,106 @@ import gzip
 import json
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from clients.between import End
 from clients.found import readings
 from e2e.server import ONE
+from wire.otlp_messages import export, gauge, point, to_protobuf
+from wire.prometheus_messages import write_request
 
-AT, AT_US = "2026-01-31T12:00:00Z", 1_769_860_800_000_000
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AT, AT_S, AT_US = "2026-01-31T12:00:00Z", 1_769_860_800, 1_769_860_800_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Door:
-    """``types`` name the format; ``any_type``: so does any other. ``methods`` are those that bring bodies."""
+    """``types`` name the format; ``any_type``: so does any other. ``methods`` are those that bring bodies.
 
-    path: str
-    body: str
+    ``path`` and ``body`` are by the metric's code; ``labels`` are those of the reading, which is of now without
+    ``timed``. ``bad`` is a body that is refused.
+    """
+
+    path: Callable[[str], str]
+    body: Callable[[str], bytes]
     types: tuple[str, ...]
     any_type: bool = True
     methods: tuple[str, ...] = ("POST",)
+    labels: tuple[tuple[str, str], ...] = ()
+    timed: bool = True
+    bad: bytes = b"?"
 
 
-JSON = json.dumps({"metric": "{code}", "reading": 42, "reading_at": AT}).replace("{", "{{").replace("}", "}}")
-LINE = f"{{code}} value=42 {AT_US}000\n"
+def at(path):
+    return lambda _: path
+
+
+def as_json(code):
+    return json.dumps({"metric": code, "reading": 42, "reading_at": AT}).encode()
+
+
+def line(code):
+    return f"{code} value=42 {AT_S}000000000\n".encode()
+
+
+def otlp(code):
+    return export(gauge(code, point(asInt="42", at_ns=AT_S * 10**9)))
+
+
+def of_collectd(code):
+    plugin, _, kind = code.partition("_")
+    value = {"values": [42], "dstypes": ["gauge"], "dsnames": ["value"], "time": AT_S, "interval": 10}
+    return json.dumps([value | {"host": "a", "plugin": plugin, "type": kind}]).encode()
+
+
+def of_victoria(code):
+    return json.dumps({"metric": {"__name__": code}, "values": [42], "timestamps": [AT_S * 1000]}).encode()
+
+
+LINES = ("text/plain", "text/plain; charset=utf-8")
 DOORS = {
-    "json": Door("/readings", JSON.replace("{{code}}", "{code}"), ("application/json", "text/json")),
-    "ndjson": Door(
-        "/readings", JSON.replace("{{code}}", "{code}") + "\n", ("application/x-ndjson",), any_type=False
+    "json": Door(at("/readings"), as_json, ("application/json", "text/json")),
+    "ndjson": Door(at("/readings"), as_json, ("application/x-ndjson",), any_type=False),
+    "csv": Door(
+        at("/readings"),
+        lambda code: f"metric,reading,reading_at\n{code},42,{AT}\n".encode(),
+        ("text/csv",),
+        any_type=False,
     ),
-    "csv": Door("/readings", f"metric,reading,reading_at\n{{code}},42,{AT}\n", ("text/csv",), any_type=False),
-    "plain": Door("/metric/{code}/readings", f"42 {AT}", ("text/plain", "text/plain; charset=utf-8")),
-    "influxdb-1": Door("/write", LINE, ("text/plain", "text/plain; charset=utf-8")),
-    "influxdb-2": Door("/api/v2/write", LINE, ("text/plain",)),
-    "influxdb-3": Door("/api/v3/write_lp", LINE, ("text/plain",)),
+    "plain": Door(lambda code: f"/metric/{code}/readings", lambda _: f"42 {AT}".encode(), LINES),
+    "influxdb1": Door(at("/write?db=x"), line, LINES),
+    "influxdb2": Door(at("/api/v2/write?bucket=x&org=y"), line, LINES),
+    "influxdb3": Door(at("/api/v3/write_lp?db=x"), line, LINES),
+    "prometheus": Door(
+        at("/api/v1/write"),
+        lambda code: write_request([({"__name__": code}, [(AT_S * 1000, 42)])]).SerializeToString(),
+        ("application/x-protobuf",),
+    ),
+    "otlp": Door(
+        at("/v1/metrics"), lambda code: to_protobuf(otlp(code)), ("application/x-protobuf",), any_type=False
+    ),
+    "otlp-json": Door(
+        at("/v1/metrics"), lambda code: json.dumps(otlp(code)).encode(), ("application/json",), any_type=False
+    ),
+    "pushgateway": Door(
+        at("/metrics/job/j"),
+        lambda code: f"{code} 42\n".encode(),
+        LINES,
+        methods=("POST", "PUT"),
+        labels=(("job", "j"),),
+        timed=False,
+    ),
+    "collectd": Door(
+        at("/collectd"), of_collectd, ("application/json",), labels=(("host", "a"), ("plugin", "test"))
+    ),
+    "victoria": Door(at("/api/v1/import"), of_victoria, ("application/json",)),
+    "victoria-text": Door(
+        at("/api/v1/import/prometheus"), lambda code: f"{code} 42 {AT_S}000\n".encode(), LINES
+    ),
 }
 ANY_TYPE = (None, "", "application/x-www-form-urlencoded", "application/octet-stream", "nonsense")
 TYPES = [
@@ -61,7 +128,7 @@ def end(server):
 
 @pytest.fixture
 def code(client, request):
-    made = f"{request.node.name}".translate(str.maketrans("[]/;= ", "______"))
+    made = f"{request.node.name}".translate(str.maketrans("[]/;=- .", "________"))
     assert client.post("/metric/", json={"code": made, "name": made}).status_code == 200
     return made
 
@@ -71,8 +138,8 @@ def head(method, path, *headers, version="1.1"):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def of(door, content_type):
-    """Path and body are still to be filled in; the header where there is one."""
+def typed(content_type):
+    """The header, where there is one."""
     return [] if content_type is None else [f"content-type: {content_type}"]
 
 
@@ -88,11 +155,15 @@ def answered(end, method="POST"):
     return int(answer.first[1]), raw, answer
 
 
-def taken(end, client, code):
+def taken(end, client, code, door):
     """The answer is a success, and the reading is there."""
     status, raw, answer = answered(end)
     assert status in {200, 202, 204}, raw
-    assert readings(client, code) == {((), AT_US): 42}
+    found = readings(client, code)
+    assert set(found.values()) == {42}
+    assert {labels for labels, _ in found} == {door.labels}
+    if door.timed:
+        assert [at_us for _, at_us in found] == [AT_US]
     return answer
 
 
@@ -100,10 +171,10 @@ def taken(end, client, code):
 def test_content_types(end, client, code, name, content_type):
     """The format's own, and where the route decides none, an empty one, a form's and any other."""
     door = DOORS[name]
-    body = door.body.format(code=code).encode()
-    path = door.path.format(code=code)
-    end.send(head("POST", path, *of(door, content_type), f"content-length: {len(body)}") + body)
-    taken(end, client, code)
+    body = door.body(code)
+    path = door.path(code)
+    end.send(head("POST", path, *typed(content_type), f"content-length: {len(body)}") + body)
+    taken(end, client, code, door)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["as-it-is", "gzip"])
@@ -112,25 +183,25 @@ def test_content_types(end, client, code, name, content_type):
 def test_chunked(end, client, code, name, method, size, packed):
     """In chunks of any size, packed and not."""
     door = DOORS[name]
-    body = door.body.format(code=code).encode()
+    body = door.body(code)
     more = ["content-encoding: gzip"] if packed else []
-    path = door.path.format(code=code)
-    end.send(head(method, path, *of(door, door.types[0]), "transfer-encoding: chunked", *more))
+    path = door.path(code)
+    end.send(head(method, path, *typed(door.types[0]), "transfer-encoding: chunked", *more))
     end.send(chunks(gzip.compress(body) if packed else body, size))
-    taken(end, client, code)
+    taken(end, client, code, door)
 
 
 @pytest.mark.parametrize(("name", "method"), METHODS)
 def test_expect(end, client, code, name, method):
     """The server asks for the body, and then answers; with a wrong token it doesn't ask."""
     door = DOORS[name]
-    body = door.body.format(code=code).encode()
-    path = door.path.format(code=code)
-    asking = [*of(door, door.types[0]), f"content-length: {len(body)}", "expect: 100-continue"]
+    body = door.body(code)
+    path = door.path(code)
+    asking = [*typed(door.types[0]), f"content-length: {len(body)}", "expect: 100-continue"]
     end.send(head(method, path, *asking))
     assert answered(end)[0] == 100
     end.send(body)
-    taken(end, client, code)
+    taken(end, client, code, door)
     end.send(head(method, path, *asking).replace(ONE.encode(), b"wrong"))
     assert answered(end)[0] == 401
 
@@ -140,14 +211,12 @@ def test_expect(end, client, code, name, method):
 def test_http_1_0(end, client, code, name, method, keep):
     """The connection ends with the answer, which says so where it was asked to stay."""
     door = DOORS[name]
-    body = door.body.format(code=code).encode()
+    body = door.body(code)
     more = ["connection: keep-alive"] if keep else []
-    path = door.path.format(code=code)
-    request = head(
-        method, path, f"content-length: {len(body)}", *of(door, door.types[0]), *more, version="1.0"
-    )
+    path = door.path(code)
+    request = head(method, path, f"content-length: {len(body)}", *typed(door.types[0]), *more, version="1.0")
     end.send(request + body)
-    assert taken(end, client, code).headers["connection"] == "close"
+    assert taken(end, client, code, door).headers["connection"] == "close"
     assert end.rest() == b""
 
 
@@ -155,16 +224,16 @@ def test_http_1_0(end, client, code, name, method, keep):
 def test_a_connection_goes_on(end, client, code, name):
     """Requests one after the other on one connection, in all framings, a refused one among them."""
     door = DOORS[name]
-    body = door.body.format(code=code).encode()
-    path = door.path.format(code=code)
-    typed = of(door, door.types[0])
+    body = door.body(code)
+    path = door.path(code)
+    kind = typed(door.types[0])
     for _ in range(2):
-        end.send(head("POST", path, *typed, f"content-length: {len(body)}") + body)
-        taken(end, client, code)
-        end.send(head("POST", path, *typed, "content-length: 1") + b"?")
+        end.send(head("POST", path, *kind, f"content-length: {len(body)}") + body)
+        taken(end, client, code, door)
+        end.send(head("POST", path, *kind, f"content-length: {len(door.bad)}") + door.bad)
         assert 400 <= answered(end)[0] < 500
-        end.send(head("POST", path, *typed, "transfer-encoding: chunked") + chunks(body, 5))
-        taken(end, client, code)
+        end.send(head("POST", path, *kind, "transfer-encoding: chunked") + chunks(body, 5))
+        taken(end, client, code, door)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["as-it-is", "gzip"])
