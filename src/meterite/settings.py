@@ -20,8 +20,8 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from meterite.model.auto_create import AutoCreate
 from meterite.listener_setting import ListenerSetting, parse_listener
+from meterite.model.auto_create import AutoCreate
 from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError, SettingsError
 from meterite.model.time import HOUR_US
