@@ -142,8 +142,16 @@ def packed_varints(data: bytes, start: int, end: int) -> list[int]:
     numbers.clear()
     at = start
     while at < end:
-        number, at = varint(data, at, end)
-        numbers.append(number)
+        byte, after = data[at], at + 1
+        if byte < _MORE:
+            numbers.append(byte)
+            at = after
+        elif after < end and data[after] < _MORE:  # most are short
+            numbers.append(byte & 0x7F | data[after] << 7)
+            at += 2
+        else:
+            number, at = varint(data, at, end)
+            numbers.append(number)
     return numbers
 
 

@@ -131,14 +131,21 @@ def _key(labels: Iterable[tuple[str, str]]) -> SeriesKey:
 def _decode_1(body: bytes, names: Names, samples: Samples) -> Samples:
     series = _Series1(body, names, samples)
     known = not body
-    for tag, start, end in pb.fields(body):
+    at = 0
+    while at < len(body):
+        start = at
+        at = samples.take_singles(at, _SERIES, names.by_raw)
+        known = known or at > start
+        if at == len(body):
+            break
+        tag, start, at = next(pb.fields(body, at))
         if tag == _SERIES:
             known = True
-            if not series.take_known(start, end):
-                series.take(start, end)
+            if not series.take_known(start, at):
+                series.take(start, at)
         elif tag == _METADATA:
             known = True
-            _describe_family(body, start, end, samples)
+            _describe_family(body, start, at, samples)
     if not known:
         raise pb.malformed(0, f"nothing of {MESSAGE_1} (does the Content-Type name the message?)")
     return samples
@@ -152,23 +159,28 @@ class _Series1:
         self._names = names
         self._known = names.by_raw.get
         self._samples = samples
+        self._samples_bytes = 0
 
     def take_known(self, start: int, end: int) -> bool:
         """A series of known labels and nothing behind them but samples; else False, and nothing is taken.
 
-        Where the labels end is a guess. What was kept is labels from end to end, so it can't be a wrong one.
+        Where the labels end is a guess: as many bytes of samples as the series before had, or all fields that look like
+        labels of less than 128 bytes. What was kept is labels from end to end, so it can't be a wrong one.
         """
-        body, samples = self._body, self._samples
-        labels_end = samples.start_of_last(end)
+        body = self._body
+        labels_end = end - self._samples_bytes
         key = self._known(body[start:labels_end]) if labels_end > start else None
         if key is None:
             labels_end = start
             while labels_end + 1 < end and body[labels_end] == _LABEL:
-                labels_end += 2 + body[labels_end + 1]  # labels of less than 128 bytes
+                labels_end += 2 + body[labels_end + 1]
             if labels_end > end:
                 return False
             key = self._known(body[start:labels_end])
-        return key is not None and samples.take_all(key, labels_end, end)
+        if key is None or not self._samples.take_all(key, labels_end, end):
+            return False
+        self._samples_bytes = end - labels_end
+        return True
 
     def take(self, start: int, end: int) -> None:
         """Any series."""

@@ -21,7 +21,7 @@ from meterite.wire import protobuf as pb
 from meterite.wire.gather import too_many
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,17 +35,14 @@ SAMPLE: Final = 2 << 3 | 2
 _VALUE: Final = 1 << 3 | 1
 _AT: Final = 2 << 3
 
-# A field of 16 bytes: value (tag and 8 bytes), time (tag and 6 bytes).
-_FULL: Final = (b"\x12", b"\x10", b"\x09", b"\x10")
-_FULL_AT: Final = (0, 1, 2, 11)
+# With its tag and its length: value (tag and 8 bytes) and time (tag and 6 bytes), or time alone.
 _FULL_BYTES: Final = 18
-# A field of 7 bytes: time alone.
-_ZERO: Final = (b"\x12", b"\x07", b"\x10")
-_ZERO_AT: Final = (0, 1, 2)
 _ZERO_BYTES: Final = 9
 _AT_BYTES: Final = 6
 _VALUE_BACK: Final = 9
 _ODD: Final = -1
+_MORE: Final = 0x80
+_TWO_BYTES: Final = 1 << 14
 
 _HIGH: Final = np.uint64(0x8080_8080_8080)
 _HIGH_SIX: Final = np.uint64(0x0080_8080_8080)
@@ -68,28 +65,50 @@ class Samples:
         self._skipped = 0
         self._described: dict[str, Described] = {}
 
-    def start_of_last(self, end: int) -> int:
-        """Where a field that is a sample of usual shape, and ends here, starts; else some other place."""
-        body = self._body
-        start = end - _FULL_BYTES
-        return start if body[start : start + 3] == b"\x12\x10\x09" else end - _ZERO_BYTES
+    def take_singles(self, at: int, tag: int, known: Mapping[bytes | tuple[str, ...], SeriesKey]) -> int:
+        """Series of this tag, each one sample of usual shape behind known labels. Where there is something else.
+
+        Most requests are nothing else, and so all of it stands here in one loop.
+        """
+        body, size = self._body, len(self._body)
+        key_of, key_index, times_at = known.get, self._key_index, self._times_at
+        while at + _FULL_BYTES < size and body[at] == tag:
+            start = at + 2
+            length = body[at + 1]
+            if length >= _MORE:
+                length += (body[start] - 1) << 7
+                start += 1
+            end = start + length
+            labels_end = end - _FULL_BYTES
+            if end > size or length <= _FULL_BYTES or (length >= _TWO_BYTES):
+                break
+            if body[labels_end : labels_end + 3] == b"\x12\x10\x09" and body[labels_end + 11] == _AT:
+                key = key_of(body[start:labels_end])
+            elif body[end - _ZERO_BYTES : end - _AT_BYTES] == b"\x12\x07\x10":
+                key = key_of(body[start : end - _ZERO_BYTES])
+                if key is not None:
+                    self._zeros.append(len(times_at))
+            else:
+                break
+            if key is None:
+                break
+            key_index.append(self._place(key))
+            times_at.append(end - _AT_BYTES)
+            at = end
+        self.check_room(0)
+        return at
 
     def take_all(self, key: SeriesKey, start: int, end: int) -> bool:
         """Fields that are samples; else False, and nothing is taken."""
-        body, size = self._body, end - start
-        if size == _FULL_BYTES and body[start : start + 3] == b"\x12\x10\x09" and body[start + 11] == _AT:
-            self.check_room(1)
-            self._times_at.append(end - _AT_BYTES)
-            self._key_index.append(self._place(key))
-            return True
-        if self._is_run(start, end, _FULL_BYTES, _FULL, _FULL_AT):
+        size = end - start
+        if size % _FULL_BYTES == 0 and _are_full(self._body, start, end, size // _FULL_BYTES):
             self._take_run(key, start, end, _FULL_BYTES)
-        elif self._is_run(start, end, _ZERO_BYTES, _ZERO, _ZERO_AT):
+        elif size % _ZERO_BYTES == 0 and _are_zero(self._body, start, end, size // _ZERO_BYTES):
             row = len(self._times_at)
             self._take_run(key, start, end, _ZERO_BYTES)
             self._zeros += range(row, len(self._times_at))
         else:
-            found = list(pb.fields(body, start, end))
+            found = list(pb.fields(self._body, start, end))
             if any(tag != SAMPLE for tag, _, _ in found):
                 return False
             self.take_each(key, [place for _, *place in found])
@@ -100,15 +119,6 @@ class Samples:
         self.check_room(count)
         self._times_at += range(start + step - _AT_BYTES, end, step)
         self._key_index += [self._place(key)] * count
-
-    def _is_run(
-        self, start: int, end: int, step: int, marks: tuple[bytes, ...], marks_at: tuple[int, ...]
-    ) -> bool:
-        count, rest = divmod(end - start, step)
-        body = self._body
-        return rest == 0 and all(
-            body[start + at : end : step] == mark * count for mark, at in zip(marks, marks_at, strict=True)
-        )
 
     def take_each(self, key: SeriesKey, found: Sequence[Sequence[int]]) -> None:
         """Samples by what lies within their fields."""
@@ -219,6 +229,23 @@ class Samples:
             row: (int(ends[row]) - (_ZERO_BYTES if row in zeros else _FULL_BYTES) + 2, int(ends[row]))
             for row in np.flatnonzero(unusual).tolist()
         }
+
+
+def _are_full(body: bytes, start: int, end: int, count: int) -> bool:
+    return (
+        body[start:end:_FULL_BYTES] == b"\x12" * count
+        and body[start + 1 : end : _FULL_BYTES] == b"\x10" * count
+        and body[start + 2 : end : _FULL_BYTES] == b"\x09" * count
+        and body[start + 11 : end : _FULL_BYTES] == b"\x10" * count
+    )
+
+
+def _are_zero(body: bytes, start: int, end: int, count: int) -> bool:
+    return (
+        body[start:end:_ZERO_BYTES] == b"\x12" * count
+        and body[start + 1 : end : _ZERO_BYTES] == b"\x07" * count
+        and body[start + 2 : end : _ZERO_BYTES] == b"\x10" * count
+    )
 
 
 def _fields_of(body: bytes, start: int, end: int) -> tuple[int, int]:
