@@ -24,6 +24,7 @@ NAMES = (
     "holds",
     "post_readings",
     "line_protocol",
+    "remote_write",
     "reading_back",
     "start",
     "deliveries",

@@ -130,6 +130,8 @@ class _Client(asyncio.Protocol):
 
 
 def _length(head: bytes) -> int:
+    if head.startswith(OK[1]):
+        return 0
     place = head.lower().find(b"content-length:")
     if place < 0:
         assert head.startswith(OK[1]), head

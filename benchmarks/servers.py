@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.measure import cpu_s
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 TOKEN: Final = "benchmark-token"
 ORG: Final = "org_01"
@@ -98,12 +98,28 @@ def _running(command: list[str], directory: Path, path: str, settings: Mapping[s
         "api_tokens": json.dumps({TOKEN: ORG}),
         **settings,
     }
+    with _started([*command, "--port", str(port)], directory, path, environ, port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def peer(command: Sequence[str], directory: Path, path: str) -> Iterator[Server]:
+    """Another program, whose arguments name ``{directory}`` and ``{port}``; up when it answers 200 at ``path``."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    arguments = [each.format(directory=directory, port=port) for each in command]
+    with _started(arguments, directory, path, dict(os.environ), port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str], directory: Path, path: str, environ: Mapping[str, str], port: int
+) -> Iterator[Server]:
     began = time.monotonic()
     log = directory / "server.log"
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=directory, env=environ, stdout=out, stderr=out
-        )
+        process = subprocess.Popen(command, cwd=directory, env=environ, stdout=out, stderr=out)
     try:
         started_s = _wait(process, port, path, began, log)
         yield Server(process.pid, port, started_s)
