@@ -191,7 +191,7 @@ class Samples:
             key_index,
             at_us,
             values,
-            numbers if self._rejected else None,
+            numbers,
             self._rejected,
             self._skipped,
             self._described,
