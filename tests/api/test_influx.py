@@ -125,6 +125,22 @@ def test_nanoseconds_by_another_name(client, metric, path, precision):
     assert values(client) == []
 
 
+def test_what_the_store_refuses_has_its_line(client, metric):
+    """An inactive metric's readings are told by line; one line is dropped, however many of its readings are."""
+    client.post("/metric/weather_open/deactivate")
+    body = b"weather temperature=1 1000\n\nweather temperature=2,open=t,open=f 2000\n"
+    answer = client.post("/api/v2/write", content=body)
+    assert (answer.status_code, answer.json()["line"]) == (400, 3)
+    assert answer.json()["message"].startswith("Line 3: ")
+    assert values(client) == []
+    error = client.post("/write", content=body).json()["error"]
+    assert error.startswith("partial write: unable to parse: Line 3: ")
+    assert error.endswith("dropped=1")
+    assert values(client) == [1, 2]
+    data = client.post("/api/v3/write_lp", content=body).json()["data"]
+    assert {each["original_line"] for each in data} == {"weather temperature=2,open=t,open=f 2000"}
+
+
 def told(answer):
     document = answer.json()
     return document.get("error") or document["message"]
