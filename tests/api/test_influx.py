@@ -116,6 +116,23 @@ def test_version_3_takes_what_it_is_told(client, metric):
     assert client.post("/api/v3/write_lp", content=LINE, params={"accept_partial": "x"}).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["/write", "/api/v2/write"])
+@pytest.mark.parametrize("per_s", [1, 10**3, 10**6])
+def test_times_that_are_no_nanoseconds(client, metric, path, per_s):
+    """400 that says so: seconds, milliseconds and microseconds without their ``precision``; nothing is written."""
+    answer = client.post(path, content=b"weather temperature=1 %d" % (T_NS // 10**9 * per_s))
+    assert answer.status_code == 400
+    assert "said to be in ns" in told(answer)
+    assert values(client) == []
+
+
+def test_metrics_are_made(client):
+    """By the first line that names them, but by none that is refused."""
+    assert client.post("/write", content=LINE + b"\nbroken a=1,b=\n").status_code == 400
+    assert [metric["code"] for metric in client.get("/metric/").json()] == [CODE]
+    assert values(client) == [21.5]
+
+
 @pytest.mark.parametrize("path", WRITES)
 @pytest.mark.parametrize("precision", ["s", "ms", "us"])
 def test_nanoseconds_by_another_name(client, metric, path, precision):
