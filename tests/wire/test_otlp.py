@@ -193,6 +193,20 @@ def test_bounds_that_no_float_is_near(scale, offset):
     assert les[-1] == (math.inf, 9.0)
 
 
+def test_minus_zero():
+    """Is zero as a bound and as a quantile, and as a value what it is."""
+    zero = point(count="1", zeroCount="1", zeroThreshold=-0.0)
+    quantiles = [{"quantile": -0.0, "value": -0.0}]
+    summary = point(count="1", sum=-0.0, quantileValues=quantiles)
+    kinds = [
+        {"name": "e", "exponentialHistogram": {"dataPoints": [zero]}},
+        {"name": "s", "summary": {"dataPoints": [summary]}},
+    ]
+    found = readings(decode(export(*kinds)))
+    assert found["e_bucket", (("le", "0"),)] == 1.0
+    assert math.copysign(1, found["s", (("quantile", "0"),)]) == -1.0
+
+
 def test_summary():
     """Quantiles are labels of the name itself."""
     quantiles = [{"quantile": 0.5, "value": 2}, {"quantile": 1, "value": 4}]

@@ -110,6 +110,12 @@ def _double(message: Message, field: str) -> float | None:
     return None if found is None else _as_double(found, field)
 
 
+def _plain_double(message: Message, field: str) -> float:
+    """0 where there is none; minus zero is there."""
+    found = _double(message, field)
+    return 0.0 if found is None else found
+
+
 def _as_double(found: object, field: str) -> float:
     if isinstance(found, float) and math.isfinite(found):
         return found
@@ -236,7 +242,7 @@ def _exponential(points: Points, labels: Labels, point: Message) -> None:
         _parts(point),
         _flags(point),
         scale=_integer(point, "scale", _INT32),
-        zero=(_double(point, "zeroThreshold") or 0.0, _integer(point, "zeroCount", _UINT64)),
+        zero=(_plain_double(point, "zeroThreshold"), _integer(point, "zeroCount", _UINT64)),
         negative=buckets("negative"),
         positive=buckets("positive"),
     )
@@ -244,12 +250,12 @@ def _exponential(points: Points, labels: Labels, point: Message) -> None:
 
 def _summary(points: Points, labels: Labels, point: Message) -> None:
     quantiles = [
-        (_double(each, "quantile") or 0.0, _double(each, "value") or 0.0)
+        (_plain_double(each, "quantile"), _plain_double(each, "value"))
         for each in _messages(point, "quantileValues")
     ]
     parts: dict[str, float | None] = {
         "_count": float(_integer(point, "count", _UINT64)),
-        "_sum": _double(point, "sum") or 0.0,
+        "_sum": _plain_double(point, "sum"),
     }
     points.summary(labels, _time(point), parts, _flags(point), quantiles=quantiles)
 

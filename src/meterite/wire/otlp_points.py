@@ -243,7 +243,7 @@ class Points:
         quantiles: Sequence[tuple[float, float]],
     ) -> None:
         for quantile, value in quantiles:
-            self._part("", labels, value, ("quantile", go_number(quantile)))
+            self._part("", labels, value, ("quantile", _limit(quantile)))
         self._parts(labels, parts)
         self._take(point_time(time_ns), flags)
 
@@ -254,7 +254,7 @@ class Points:
         for bound, added in buckets:
             total += added
             if math.isfinite(bound):
-                cumulative[go_number(bound)] = total
+                cumulative[_limit(bound)] = total
         if len(cumulative) > self._readings_max:
             raise too_many(self._readings_max)
         for le, upto in cumulative.items():
@@ -288,6 +288,11 @@ class Points:
             unit = "" if suffix in _WITHOUT_UNIT else self._unit
             describe(self._gathered, code, unit=unit, description=self._description)
         return code
+
+
+def _limit(value: float) -> str:
+    """A bound or a quantile as a label's value; minus zero is zero."""
+    return go_number(value + 0.0)
 
 
 def _bound(scale: int, index: int) -> float:
