@@ -47,9 +47,9 @@ LoadPlugin write_http
 class Collectd:
     """A daemon that reads nothing by itself."""
 
-    def __init__(self, path, url, token):
+    def __init__(self, path, url, token, conf=CONF):
         self.path = path
-        (path / "conf").write_text(CONF.format(path=path, url=url, token=token))
+        (path / "conf").write_text(conf.format(path=path, url=url, token=token))
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:

@@ -64,7 +64,7 @@ def test_retry_alone(between, client, code, way):
     expect(client, code, {(LABELS, AT_US): 42})
 
 
-def test_as_short_as_it_gets(client, server, code):
-    """``curl -d 42 'URL/metric/M1/readings?x-auth-token=T'``: a reading of now."""
-    assert curl(f"{server.url}/metric/{code}/readings?x-auth-token={ONE}", "-d", "42") == (0, ["200 1"])
-    assert list(readings(client, code).values()) == [42]
+def test_as_short_as_it_gets(client, server):
+    """``curl -d 42 'URL/metric/M1/readings?x-auth-token=T'``: a reading of now, of a metric that is made for it."""
+    assert curl(f"{server.url}/metric/new/readings?x-auth-token={ONE}", "-d", "42") == (0, ["200 1"])
+    assert list(readings(client, "new").values()) == [42]

@@ -15,8 +15,36 @@ import time
 import pytest
 
 from clients.found import codes, expect, readings, until
+from clients.test_collectd import Collectd
 from e2e.server import ONE, TWO, Server, free_port
 
+WRITE_GRAPHITE = """
+Hostname "h1"
+FQDNLookup false
+Interval 3600
+BaseDir "{path}"
+PIDFile "{path}/pid"
+TypesDB "/usr/share/collectd/types.db"
+LoadPlugin unixsock
+LoadPlugin write_graphite
+<Plugin unixsock>
+  SocketFile "{path}/socket"
+</Plugin>
+<Plugin write_graphite>
+  <Node "plain">
+    Host "127.0.0.1"
+    Port "{url}"
+    Protocol "tcp"
+  </Node>
+  <Node "tagged">
+    Host "127.0.0.1"
+    Port "{url}"
+    Protocol "tcp"
+    Prefix "tagged."
+    UseTags true
+  </Node>
+</Plugin>
+"""
 AT = 1_769_860_800
 AT_US = AT * 10**6
 LOCAL = ["127.0.0.0/8", "::1/128"]
@@ -63,11 +91,6 @@ def listening(start):
     return starting
 
 
-def make(client, *named):
-    for code in named:
-        assert client.post("/metric/", json={"code": code, "name": code}).status_code == 200
-
-
 def connect(listener):
     """A connection, when there is a listener."""
     end = time.monotonic() + START_SECONDS
@@ -104,8 +127,9 @@ def datagrams(listener, *parts):
 
 
 def test_graphite(server, client):
-    """Lines with and without tags, in pieces, a bad one among them; each reading once, in the listener's org alone."""
-    make(client, "cpu.load", "disk")
+    """Lines with and without tags, in pieces, a bad one among them; each reading once, in the listener's org alone, of
+    metrics that are made for them.
+    """
     many = b"".join(b"cpu.load %d %d\n" % (n, AT + n) for n in range(5000))
     last = f"disk;host=a;mount=/ 1.5 {AT}\n".encode()
     send(SHARED["graphite"], many[:33], many[33:], b"nonsense\n", last)
@@ -117,7 +141,6 @@ def test_graphite(server, client):
 
 def test_graphite_now(client):
     """Without a time, or with -1, it is now."""
-    make(client, "now")
     begun = time.time()
     send(SHARED["graphite"], b"now 1\nnow 2 -1\n")
     until(lambda: len(readings(client, "now")) == 2)
@@ -125,11 +148,32 @@ def test_graphite_now(client):
     assert all(begun - 1 < at < time.time() + 1 for at in times)
 
 
+def test_collectds_write_graphite(client, tmp_path):
+    """A real client: its values, each at its time, under the names that it makes; with tags where it is told to."""
+    graphite = SHARED["graphite"]
+    with Collectd(tmp_path, graphite["port"], "", WRITE_GRAPHITE) as collectd:
+        for n in range(3):
+            assert collectd.ask(f'PUTVAL "h1/load/load" {AT + n}:{n}:U:{n / 2}').startswith("0 ")
+
+        def flushed(code, wanted):
+            """What wrote them is a thread of its own, which may come after the flush."""
+            collectd.ask("FLUSH")
+            return readings(client, code) == wanted
+
+        labels = (("ds_name", "shortterm"), ("host", "h1"), ("plugin", "load"), ("type", "load"))
+        tagged = {(labels, AT_US + n * 10**6): n for n in range(3)}
+        until(
+            lambda: flushed("tagged.load.load.shortterm", tagged),
+            told=lambda: (codes(client), readings(client, "tagged.load.load.shortterm")),
+        )
+        plain = {((), AT_US + n * 10**6): n / 2 for n in range(3)}
+        until(lambda: flushed("h1.load.load.longterm", plain), told=lambda: codes(client))
+
+
 @pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL])
 def test_pickles(server, client, protocol):
     """Frames of each protocol; one that would call something is refused, and what comes after it is taken."""
     code = f"pickled.{protocol}"
-    make(client, code)
     evil = b"cos\nsystem\n(S'touch owned'\ntR."
     frames = [
         frame([(code, (AT, 1)), (f"{code};host=x", (AT, "2"))], protocol),
@@ -149,7 +193,6 @@ def test_statsd(client, kind):
         f"{kind}.t.{name}" for name in ("count", "sum", "mean", "lower", "upper", "median", "upper_90")
     ]
     plain = [f"{kind}.{name}" for name in ("hits", "temp", "users")]
-    make(client, *plain, *figures)
     said = ["hits:1|c", "hits:2|c|@0.5|#env:prod", "hits:4|c", "temp:20|g", "temp:-1.5|g"]
     said += ["users:ann|s", "users:bob|s", "users:ann|s", "t:320|ms", "t:1:2|ms", "bad"]
     lines = [f"{kind}.{line}".encode() for line in said]
@@ -176,7 +219,6 @@ def test_statsd(client, kind):
 
 def test_foreign_addresses(server, client):
     """Who isn't in the allow-list is cut, or not heard; it is told without what was sent."""
-    make(client, "foreign")
     with connect(SHARED["foreign"]) as connection:
         assert is_cut(connection)
     datagrams(SHARED["foreign-statsd"], b"foreign:1|c")
@@ -196,7 +238,6 @@ def test_stopping_keeps_what_was_read(listening):
     """Asked to end, a server records what it gathered, long before the interval is over."""
     graphite, statsd = listener("graphite", flush="1h"), listener("statsd-tcp", flush="1h")
     server, client = listening(graphite, statsd)
-    make(client, "a", "b")
     with connect(graphite) as one, connect(statsd) as two:
         one.sendall(f"a 1 {AT}\n".encode())
         two.sendall(b"b:5|c\nbad\n")
@@ -212,7 +253,6 @@ def test_one_worker_of_several(listening):
     """One listens, so that counters add up in one place; when it is killed, another takes over."""
     statsd = listener("statsd-tcp", flush="100ms")
     server, client = listening(statsd, workers=2)
-    make(client, "hits")
 
     for _ in range(20):
         send(statsd, b"hits:1|c\n")
@@ -245,7 +285,7 @@ def test_not_now(listening):
     """While another program holds the database, nothing is lost: it is recorded once that lets go."""
     graphite = listener("graphite")
     server, client = listening(graphite)
-    make(client, "a")
+    assert client.post("/metric/", json={"code": "a", "name": "a"}).status_code == 200
     holder = sqlite3.connect(server.database, isolation_level=None)
     try:
         holder.execute("BEGIN IMMEDIATE")

@@ -17,6 +17,7 @@ import pytest
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import MeteriteError
 from meterite.wire.exposition import decode_exposition, is_openmetrics
+from meterite.wire.graphite import decode_graphite, decode_pickles
 from meterite.wire.line_protocol import decode_line_protocol
 from meterite.wire.otlp import decode_otlp
 from meterite.wire.otlp_json import decode_otlp_json
@@ -30,12 +31,19 @@ def exposition(body, *, readings_max):
     return decode_exposition(body, readings_max=readings_max, openmetrics=is_openmetrics(body))
 
 
+def one_pickle(body, *, readings_max):
+    """By itself."""
+    return decode_pickles([body], readings_max=readings_max)
+
+
 DECODERS = {
     "csv": functools.partial(decode_csv, precision=None),
     "exposition": exposition,
+    "graphite": decode_graphite,
     "lp": functools.partial(decode_line_protocol, precision=None),
     "otlp": decode_otlp,
     "otlpjson": decode_otlp_json,
+    "pickle": one_pickle,
 }
 BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
 
