@@ -77,6 +77,15 @@ def test_good_samples_are_written_beside_bad_ones(client, make, content_type):
     assert [value for _, value, _ in stored(client)] == [1, 2]
 
 
+def test_metrics_are_made(client):
+    """With the description and the unit that come along in 2.0."""
+    series = [({"__name__": "temp_celsius", "room": "r1"}, [(T, 21.5)])]
+    answer = push(client, snappy(request_2(series, {"temp_celsius": ("How warm it is.", "celsius")})), TYPE_2)
+    assert (answer.status_code, written(answer)) == (204, (1, 0, 0))
+    metric = client.get("/metric/temp_celsius").json()
+    assert (metric["unit"], metric["description"]) == ("celsius", "How warm it is.")
+
+
 def test_nothing_but_metadata(client):
     """Is fine."""
     request = write_request([], [{"type": 2, "metric_family_name": "up", "help": "Whether it is up."}])

@@ -7,6 +7,7 @@ reading_at in µs or null, value (as text where it is no number)], ``rejected`` 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -22,6 +23,7 @@ from meterite.wire.line_protocol import decode_line_protocol
 from meterite.wire.otlp import decode_otlp
 from meterite.wire.otlp_json import decode_otlp_json
 from meterite.wire.readings_csv import decode_csv
+from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, Names, decode_remote_write
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -36,6 +38,14 @@ def one_pickle(body, *, readings_max):
     return decode_pickles([body], readings_max=readings_max)
 
 
+def remote_write(body, *, message, readings_max):
+    """Twice, so that the second time its names are known."""
+    names = Names()
+    with contextlib.suppress(MeteriteError):
+        decode_remote_write(body, message=message, names=names, readings_max=readings_max)
+    return decode_remote_write(body, message=message, names=names, readings_max=readings_max)
+
+
 DECODERS = {
     "csv": functools.partial(decode_csv, precision=None),
     "exposition": exposition,
@@ -44,6 +54,8 @@ DECODERS = {
     "otlp": decode_otlp,
     "otlpjson": decode_otlp_json,
     "pickle": one_pickle,
+    "rw1": lambda body, readings_max: remote_write(body, message=MESSAGE_1, readings_max=readings_max),
+    "rw2": lambda body, readings_max: remote_write(body, message=MESSAGE_2, readings_max=readings_max),
 }
 BODIES = sorted(path for path in CORPUS.glob("*/*") if path.suffix[1:] == path.parent.name)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
+import time
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import Described, SeriesKey
@@ -80,10 +82,7 @@ def test_what_a_sender_encodes(make, message, series, order):
         assert len(set(decoded.keys)) == len(decoded.keys)
 
 
-@BOTH
-@given(st.data())
-def test_a_damaged_body(make, message, data):
-    """Bytes that were changed or cut give columns or our error, and the same ones with and without known names."""
+def check_damaged(make, message, data):
     series = [(UP | {"le": str(n)}, [(T + m, float(n * m)) for m in range(n % 3 + 1)]) for n in range(4)]
     body, names = bytearray(make(series).SerializeToString()), Names()
     decode(bytes(body), message, names)
@@ -99,6 +98,53 @@ def test_a_damaged_body(make, message, data):
         except MeteriteError as error:
             outcomes.append((type(error), error.message))
     assert outcomes[0] == outcomes[1]
+
+
+@BOTH
+@given(data=st.data())
+def test_a_damaged_body(make, message, data):
+    """Bytes that were changed or cut give columns or our error, and the same ones with and without known names."""
+    check_damaged(make, message, data)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@BOTH
+@given(data=st.data())
+@settings(max_examples=100_000, deadline=None)
+def test_a_damaged_body_for_long(make, message, data):
+    """The same, for longer."""
+    check_damaged(make, message, data)
+
+
+def made(kind, count):
+    if kind == "samples":
+        return [(UP, [(T + n, n) for n in range(count)])]
+    if kind == "odd samples":
+        return [(UP, [(n, n) for n in range(count)])]
+    if kind == "labels":
+        return [([("__name__", "up"), *((f"l{n}", "x") for n in range(count))], [(T, 1)])]
+    if kind == "length":
+        return [(UP | {"a": "x" * (100 * count)}, [(T, 1)])]
+    return [(UP | {"n": str(n)}, [(T, n)]) for n in range(count)]
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["series", "samples", "odd samples", "labels", "length"])
+def test_time_is_linear(make, message, kind):
+    """Eight times as much takes less than 24 times as long, known names or not; 100,000 labels are one refusal."""
+    most = 20_000 if kind == "series" else 100_000
+    few, many = (make(made(kind, count)).SerializeToString() for count in (most // 8, most))
+
+    def cpu_seconds(body):
+        best, names = math.inf, Names()
+        for _ in range(2):
+            begun = time.process_time()
+            decode(body, message, names, readings_max=10**6)
+            best = min(best, time.process_time() - begun)
+        return best
+
+    assert cpu_seconds(many) < 24 * max(cpu_seconds(few), 0.002)
 
 
 @pytest.mark.parametrize("message", [MESSAGE_1, MESSAGE_2])
@@ -269,8 +315,9 @@ def test_bounds(make, message):
 
 def test_the_other_message_is_noticed():
     """2.0's numbers of fields are none of 1.0's: no sample is lost without a word."""
-    with pytest.raises(MalformedError, match="does the Content-Type name the message"):
-        decode(request_2([(UP, [(T, 1)])]).SerializeToString(), MESSAGE_1)
+    for make, message in ((request_2, MESSAGE_1), (write_request, MESSAGE_2)):
+        with pytest.raises(MalformedError, match="does the Content-Type name the message"):
+            decode(make([(UP, [(T, 1)])]).SerializeToString(), message)
 
 
 def test_names_are_bounded_and_change_nothing():

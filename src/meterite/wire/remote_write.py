@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from meterite.model.columns import Decoded
+    from meterite.model.errors import MalformedError
 
 MESSAGE_1: Final = "prometheus.WriteRequest"
 MESSAGE_2: Final = "io.prometheus.write.v2.Request"
@@ -147,8 +148,13 @@ def _decode_1(body: bytes, names: Names, samples: Samples) -> Samples:
             known = True
             _describe_family(body, start, at, samples)
     if not known:
-        raise pb.malformed(0, f"nothing of {MESSAGE_1} (does the Content-Type name the message?)")
+        raise _another(MESSAGE_1)
     return samples
+
+
+def _another(message: str) -> MalformedError:
+    """The messages have no number of a field in common: nothing of one would be found in the other, without a word."""
+    return pb.malformed(0, f"nothing of {message} (does the Content-Type name the message?)")
 
 
 class _Series1:
@@ -279,6 +285,8 @@ def _decode_2(body: bytes, names: Names, samples: Samples) -> Samples:
         elif tag == _SERIES_2:
             samples.check_room(len(places) + 1)
             places.append((start, end))
+    if body and not symbols and not places:
+        raise _another(MESSAGE_2)
     series = _Series2(body, symbols, names, samples)
     for start, end in places:
         series.take(start, end)
