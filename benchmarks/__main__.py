@@ -25,6 +25,7 @@ NAMES = (
     "post_readings",
     "line_protocol",
     "remote_write",
+    "exposition",
     "reading_back",
     "start",
     "deliveries",

@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME, Described, SeriesKey
@@ -344,9 +344,10 @@ PIECES = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("options", [PLAIN, OPEN], ids=["plain", "open"])
-@given(body=st.binary(max_size=60) | st.lists(PIECES, max_size=40).map("".join).map(str.encode))
-def test_any_bytes(body, options):
+BODIES = st.binary(max_size=60) | st.lists(PIECES, max_size=40).map("".join).map(str.encode)
+
+
+def is_sound(body, options):
     """Columns, or an error of ours; of every line at most one thing is said."""
     try:
         decoded = decode_exposition(body, **options)
@@ -355,6 +356,24 @@ def test_any_bytes(body, options):
     said = [*decoded.row.tolist(), *(r.index for r in decoded.rejected)]
     assert len(said) == len(set(said))
     assert set(decoded.key_index.tolist()) == set(range(len(decoded.keys)))
+    if options is PLAIN:  # a series that was met reads as it did when it was new
+        again = decode_exposition(body + b"\n" + body, **options)
+        assert repr(rows(again)) == repr(rows(decoded) * 2)
+
+
+@pytest.mark.parametrize("options", [PLAIN, OPEN], ids=["plain", "open"])
+@given(body=BODIES)
+def test_any_bytes(body, options):
+    is_sound(body, options)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("options", [PLAIN, OPEN], ids=["plain", "open"])
+@given(body=BODIES)
+@settings(max_examples=100_000, deadline=None)
+def test_any_bytes_for_long(body, options):
+    is_sound(body, options)
 
 
 HOSTILE = {

@@ -6,7 +6,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME, Described
@@ -133,7 +133,7 @@ def test_what_can_t_be_kept():
         (1, "label-invalid"),
         (3, "label-invalid"),
         (4, "code-invalid"),
-        (5, "time-out-of-range"),
+        (5, "time-unit"),
         (6, "label-invalid"),
     ]
 
@@ -206,16 +206,28 @@ def test_a_content_type_tells_it():
 WHOLE = family("h", (2, "x"), metric((7, message((1, 5), (2, 7.5), bucket(1, 0.1))), (6, 5), x="1"))
 
 
-@given(
-    st.binary(max_size=80)
-    | st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)).map(
-        lambda change: WHOLE[: change[0]] + bytes([change[1]]) + WHOLE[change[0] + 1 :]
-    )
+SPOILT = st.binary(max_size=80) | st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)).map(
+    lambda change: WHOLE[: change[0]] + bytes([change[1]]) + WHOLE[change[0] + 1 :]
 )
-def test_any_bytes(body):
+
+
+def is_sound(body):
     """Columns, or an error of ours."""
     try:
         decoded = decode(body)
     except MeteriteError:
         return
     assert set(decoded.key_index.tolist()) == set(range(len(decoded.keys)))
+
+
+@given(SPOILT)
+def test_any_bytes(body):
+    is_sound(body)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@given(SPOILT)
+@settings(max_examples=100_000, deadline=None)
+def test_any_bytes_for_long(body):
+    is_sound(body)

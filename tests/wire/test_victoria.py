@@ -29,7 +29,7 @@ def rows(decoded):
     ]
 
 
-def line(values, times, **metric):
+def line(values, times, /, **metric):
     return json.dumps({"metric": metric, "values": values, "timestamps": times})
 
 
@@ -73,7 +73,7 @@ def test_series_in_lines():
         (line([1], [1]), "code-invalid"),
         (line([1], [1], __name__=""), "code-invalid"),
         (line(["x"], [1], __name__="a"), "reading-invalid"),
-        (line([1], [1 << 60], __name__="a"), "time-out-of-range"),
+        (line([1], [1 << 60], __name__="a"), "time-unit"),
         (line([1], [1], __name__="a", b="\n"), "label-invalid"),
     ],
 )

@@ -1,0 +1,106 @@
+"""Text exposition: what decoding costs a reading, the whole way of an import, and a push beside Debian's Pushgateway.
+
+An import is 1,000 series in 5,000 lines with times; a push is one gauge of one of 320 groups, over 32 connections, to
+two servers by turns: the Pushgateway answers from memory, here it is on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks.load import request, send
+from benchmarks.measure import Row, median, own_cpu_s
+from benchmarks.servers import TOKEN, Server, meterite, peer
+from benchmarks.stores import START_US
+from meterite.wire.exposition import decode_exposition
+
+LINES: Final = 5000
+SERIES: Final = 1000
+CONNECTIONS: Final = 32
+GROUPS: Final = 320
+CODE: Final = "http_requests_total"
+BAR: Final = 0.2
+_PUSHGATEWAY: Final = ("prometheus-pushgateway", "--web.listen-address=127.0.0.1:{port}")
+
+
+def run(*, full: bool) -> list[Row]:
+    count, turns, pushes = (400, 5, 20_000) if full else (100, 3, 4_000)
+    bodies = [_body(np.random.default_rng(1), n) for n in range(count)]
+    decoding = median([_decoded(bodies[0]) for _ in range(7)])
+    whole = median([_imported(bodies) for _ in range(turns)])
+    theirs, ours = _pushed(pushes, turns + 2)
+    how = f"{CONNECTIONS} connections, {GROUPS} groups, median of {turns + 2} rounds of {pushes:,} by turns"
+    return [
+        Row("text exposition: CPU to decode a reading", decoding, "µs", note="plain Python, median of 7"),
+        Row(
+            "`POST /api/v1/import/prometheus`: CPU a reading",
+            whole,
+            "µs",
+            note=f"{SERIES:,} series, median of {turns} servers, {count * LINES / 1e6:g} M readings each; "
+            f"decoding is {decoding / whole:.0%}",
+        ),
+        Row("text exposition push of one gauge: CPU ÷ Pushgateway's", ours / theirs, "×", BAR, note=how),
+        Row("text exposition push of one gauge, CPU", ours, "µs"),
+        Row("Pushgateway, the same, CPU", theirs, "µs", note="not on disk when it answers"),
+    ]
+
+
+def _body(rng: np.random.Generator, turn: int) -> bytes:
+    values = np.round(50 + 10 * rng.standard_normal(LINES), 2).tolist()
+    return "\n".join(
+        f'{CODE}{{code="200",instance="host-{n % SERIES}:9100",job="node",method="post"}} {value}'
+        f" {START_US // 1000 + (turn * (LINES // SERIES) + n // SERIES) * 10_000}"
+        for n, value in enumerate(values)
+    ).encode()
+
+
+def _decoded(body: bytes) -> float:
+    began, rounds = own_cpu_s(), 0
+    while own_cpu_s() - began < 0.3:
+        decode_exposition(body, readings_max=LINES)
+        rounds += 1
+    return (own_cpu_s() - began) / (rounds * LINES) * 1e6
+
+
+def _imported(bodies: list[bytes]) -> float:
+    requests = [request("POST", "/api/v1/import/prometheus", body, TOKEN, "text/plain") for body in bodies]
+    with tempfile.TemporaryDirectory() as name, meterite(Path(name)) as server:
+        server.ask("POST", "/metric/", {"code": CODE, "name": "n"})
+        before = server.cpu_s()
+        send(server.port, requests, connections=4, total=len(requests))
+        return (server.cpu_s() - before) / (len(requests) * LINES) * 1e6
+
+
+def _pushed(total: int, rounds: int) -> tuple[float, float]:
+    """µs a push at the Pushgateway, and here."""
+    requests = [
+        request("POST", f"/metrics/job/j/instance/i{n}", b"some_metric 3.14\n", TOKEN, "text/plain")
+        for n in range(GROUPS)
+    ]
+    found: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        places = [Path(name) / part for part in ("theirs", "ours")]
+        for place in places:
+            place.mkdir()
+        servers = (
+            stack.enter_context(peer(_PUSHGATEWAY, places[0], "/-/ready")),
+            stack.enter_context(meterite(places[1])),
+        )
+        servers[1].ask("POST", "/metric/", {"code": "some_metric", "name": "n"})
+        for server in servers:
+            _push(server, requests, GROUPS)
+        for _ in range(rounds):
+            for server, figures in zip(servers, found, strict=True):
+                figures.append(_push(server, requests, total))
+    return median(found[0]), median(found[1])
+
+
+def _push(server: Server, requests: list[bytes], total: int) -> float:
+    before = server.cpu_s()
+    send(server.port, requests, connections=CONNECTIONS, total=total)
+    return (server.cpu_s() - before) / total * 1e6
