@@ -255,7 +255,7 @@ class Recorder:
         self, version: int, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int], *, full: bool
     ) -> Append:
         at_us = self._truncate(decoded, metrics)
-        used = np.unique(decoded.key_index)
+        used = np.flatnonzero(np.bincount(decoded.key_index, minlength=len(ids)))
         if len(used) < len(ids):  # keys whose rows were all left out
             place = np.zeros(len(ids), np.uint32)
             place[used] = np.arange(len(used), dtype=np.uint32)
@@ -268,9 +268,9 @@ class Recorder:
         return Append(org_id, version, batch, compare=full)
 
     def _truncate(self, decoded: Decoded, metrics: dict[str, Known | None]) -> type_i64:
-        cut = [n for n, key in enumerate(decoded.keys) if _truncation_of(metrics, key)]
-        if not cut:
+        if not any(known is not None and known.truncation is not None for known in metrics.values()):
             return decoded.at_us
+        cut = [n for n, key in enumerate(decoded.keys) if _truncation_of(metrics, key)]
         at_us = decoded.at_us.copy()
         for n in cut:
             known = metrics[decoded.keys[n].code]
