@@ -236,3 +236,13 @@ def test_a_cookie_opens_no_door(client):
 def test_parameters_are_the_clients_own_business(client):
     """What isn't known is passed over, and the token may stand there."""
     assert client.put(f"{GROUP}?x=1&x-auth-token=token-one", token=None, content=b"a 1\n").status_code == 200
+
+
+def test_a_push_makes_its_metrics(client):
+    """With what describes them; and what makes one that nobody knows is in the group as all are."""
+    body = b"# HELP made_seconds How long.\n# UNIT made_seconds seconds\nmade_seconds 3\n# EOF\n"
+    assert client.put(GROUP, content=body).status_code == 200
+    made = client.get("/metric/made_seconds").json()
+    assert (made["unit"], made["description"], made["current_reading"]) == ("seconds", "How long.", 3)
+    assert client.delete(GROUP).status_code == 202
+    assert values(client, "made_seconds") == {(): [3, None]}
