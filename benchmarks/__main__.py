@@ -24,6 +24,7 @@ NAMES = (
     "holds",
     "post_readings",
     "line_protocol",
+    "otlp",
     "remote_write",
     "exposition",
     "reading_back",

@@ -167,24 +167,31 @@ class _Reader:
                     self.points.reject(exc)
 
     def _number(self, start: int, end: int) -> None:
+        """Most points are numbers: their attributes are known by all the bytes from the first to the last."""
         data = self._data
-        attributes: list[_Bounds] = []
-        time_ns = flags = 0
+        first_at = first_end = last_end = time_ns = flags = 0
         value = None
-        for tag, first, last in fields(data, start, end):
+        for tag, at, stop in fields(data, start, end):
             if tag == _NUMBER_ATTRIBUTE:
-                attributes.append((first, last))
+                if not first_at:
+                    first_at, first_end = at, stop
+                last_end = stop
             elif tag == _TIME:
-                time_ns = fixed64(data, first)
+                time_ns = fixed64(data, at)
             elif tag == _AS_DOUBLE:
-                value = double(data, first)
+                value = double(data, at)
             elif tag == _AS_INT:
-                value = float(_signed64(data, first))
+                value = float(_signed64(data, at))
             elif tag == _NUMBER_FLAGS:
-                flags = first
+                flags = at
             elif tag == _NUMBER_EXEMPLAR:
                 self.points.skip()
-        self.points.number(self._labels(attributes), time_ns, value, flags)
+        written = (first_end - first_at, data[first_at:last_end])
+        labels = self._context.known.get(written)
+        if labels is None:
+            spans = [(at, stop) for tag, at, stop in fields(data, start, end) if tag == _NUMBER_ATTRIBUTE]
+            labels = self._context.known[written] = self._context.labels(self._read(spans))
+        self.points.number(labels, time_ns, value, flags)
 
     def _histogram(self, start: int, end: int) -> None:
         data = self._data
