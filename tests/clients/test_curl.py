@@ -68,3 +68,15 @@ def test_as_short_as_it_gets(client, server):
     """``curl -d 42 'URL/metric/M1/readings?x-auth-token=T'``: a reading of now, of a metric that is made for it."""
     assert curl(f"{server.url}/metric/new/readings?x-auth-token={ONE}", "-d", "42") == (0, ["200 1"])
     assert list(readings(client, "new").values()) == [42]
+
+
+def test_a_key_makes_a_sum_safe(between, client, script):
+    """Under ``sum`` a reading that is sent again counts again, unless it comes with an Idempotency-Key."""
+    code = "summed"
+    client.post("/metric/", json={"code": code, "name": code, "on_conflict": "sum"})
+    proxy = between(script, "/readings")
+    before = sum(readings(client, code).values())
+    assert push("readings", proxy.url, code, *RETRY, "-H", f"Idempotency-Key: sum at {before}") == 0
+    proxy.wait()
+    assert sum(readings(client, code).values()) == before + 42
+    assert len(proxy.seen) == len(script) + 1

@@ -20,7 +20,12 @@ _config.projects.default.generation.update(modes=[GenerationMode.POSITIVE, Gener
 schema = schemathesis.openapi.from_dict(openapi_document(), config=_config).exclude(path="/events/stream")
 
 
-@schemathesis.serializer("application/x-ndjson", "application/x-protobuf")
+@schemathesis.serializer(
+    "application/openmetrics-text",
+    "application/vnd.google.protobuf",
+    "application/x-ndjson",
+    "application/x-protobuf",
+)
 def _as_it_is(_context, value):
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 

@@ -44,6 +44,9 @@ The token travels as header, query parameter or cookie, or as `Authorization: Be
 password). Times without an offset are UTC; answers are in UTC with `Z`. Errors are `application/problem+json`.
 The pages of this documentation need the token, too: `/docs?x-auth-token=…`, `/redocs`, `/openapi.json`.
 
+Every push may carry an `Idempotency-Key` (1 to 255 printable characters, belonging to org, path and query): sent again
+with the same body within a day it is answered by the first receipt and writes nothing; with another body it is refused.
+
 A query parameter that a route doesn't name is refused (422, `unknown-parameter`), so that a misspelt bound isn't an
 open one; the routes under `/metric/` that the original had ignore it, as they did. `HEAD` is answered as `GET` at `/`,
 `/health`, `/ready`, `/metric/` and `/metric/{code}`.

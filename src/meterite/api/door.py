@@ -78,12 +78,12 @@ class PushDoor:
         await send({"type": "http.response.body", "body": answer})
 
     def _token(self, scope: Scope) -> str | None:
-        """The header's token; None where it isn't there or the body is encoded."""
+        """The header's token; None where it isn't there, or the handler is to look at the request more closely."""
         token = None
         for name, value in scope["headers"]:
             if name == self._header:
                 token = token or value
-            elif name == b"content-encoding":
+            elif name in {b"content-encoding", b"idempotency-key"}:
                 return None
         return token.decode("latin-1") if token else None
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from meterite.api.once import once_of
+
 if TYPE_CHECKING:
     from fastapi import Request
 
     from meterite.api.caller import Caller
     from meterite.model.columns import Decoded
-    from meterite.recording.recorder import Receipt
+    from meterite.recording.receipts import Receipt
     from meterite.storage.interface import PushGroup
 
 
@@ -34,10 +36,13 @@ async def ingest(
 ) -> Receipt:
     """Record the readings of the request's body: all or nothing, unless ``partial`` asks for the good ones.
 
-    ``group`` is changed by them (see the recorder).
-
-    Refused whole, the receipt has ``accepted`` 0 and no time. MeteriteError.
+    ``group`` is changed by them (see the recorder). With an Idempotency-Key the receipt may be that of an earlier
+    request. Refused whole, the receipt has ``accepted`` 0 and no time. MeteriteError.
     """
     readings_max: int = request.app.state.readings_max
-    decoded = decode(await request.body(), readings_max=readings_max)
-    return await called.service.recorder.record(called.org, decoded, partial=partial, full=full, group=group)
+    body = await request.body()
+    once = once_of(request, body)
+    decoded = decode(body, readings_max=readings_max)
+    return await called.service.recorder.record(
+        called.org, decoded, partial=partial, full=full, group=group, once=once
+    )

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from meterite.api.caller import Called, Caller, Code, json_response
 from meterite.api.describe import body, problems, reference
+from meterite.api.once import once_of
 from meterite.api.route import OriginalRoute
 from meterite.api.schemas import (
     Meter,
@@ -27,6 +28,7 @@ from meterite.wire.push import decode_push, encode_meter
 
 if TYPE_CHECKING:
     from meterite.catalog import MetricView
+    from meterite.storage.once import Once
 
 METRICS_MAX: Final = 10_000
 METERS_MAX: Final = 1000
@@ -119,11 +121,12 @@ async def deactivate_metric(called: Called, code: Code) -> Response:
 )
 async def record_reading(called: Called, code: Code, request: Request) -> Response:
     """Record a reading; one with the same labels at the same time is replaced. Answers when it is on disk."""
-    return json_response(await push(called, code, await request.body()))
+    sent = await request.body()
+    return json_response(await push(called, code, sent, once_of(request, sent)))
 
 
-async def push(called: Caller, code: str, sent: bytes) -> bytes:
+async def push(called: Caller, code: str, sent: bytes, once: Once | None) -> bytes:
     """The contract's ``Meter``: what was sent, truncated, not what a conflict policy made of it."""
     reading, at_us, labels = decode_push(sent)
-    done = await called.service.recorder.record_one(called.org, code, reading, at_us, labels)
+    done = await called.service.recorder.record_one(called.org, code, reading, at_us, labels, once)
     return encode_meter(reading, done.reading_at_us, done.metric_id, done.recorded_at_us)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from meterite.model.errors import MeteriteError
-    from meterite.recording.recorder import Receipt
+    from meterite.recording.receipts import Receipt
 
 TEXT: Final = "text/plain; charset=utf-8"
 SHOWN_MAX: Final = 20

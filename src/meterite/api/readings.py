@@ -32,7 +32,7 @@ from meterite.wire.receipt import encode_receipt
 from meterite.wire.rows import CSV, ENCODERS
 
 if TYPE_CHECKING:
-    from meterite.recording.recorder import Receipt as Recorded
+    from meterite.recording.receipts import Receipt as Recorded
 
 LIMIT_MAX: Final = 2**53
 

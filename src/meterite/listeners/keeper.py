@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from meterite.listener_setting import ListenerSetting
     from meterite.model.columns import Decoded, Rejected
-    from meterite.recording.recorder import Receipt
+    from meterite.recording.receipts import Receipt
 
 TOLD_EVERY_S: Final = 10.0
 AGAIN_AFTER_S: Final = 1.0

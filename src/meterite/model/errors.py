@@ -74,6 +74,12 @@ class MovedError(MeteriteError):
     again = True
 
 
+class RepeatedError(MeteriteError):
+    """Another request with its idempotency key was committed first; its receipt answers this one, too."""
+
+    again = True
+
+
 class DamagedError(MeteriteError):
     """Stored bytes fail their checksum or their format; the row is to be quarantined."""
 

@@ -6,17 +6,26 @@ catalogue changed between resolving and committing, the request is resolved agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from meterite.catalog import Catalog, Known, inactive, make_batch, no_metric
 from meterite.model.check import fitting
-from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, Rejected, SeriesKey, Single
-from meterite.model.errors import MeteriteError, MovedError, UnavailableError
+from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
+from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError
 from meterite.model.metric import made_by_readings
 from meterite.recording.admission import Admission
+from meterite.recording.receipts import (
+    Receipt,
+    Recorded,
+    check_same,
+    encode_kept,
+    encode_kept_one,
+    kept_receipt,
+    kept_recorded,
+)
 from meterite.storage.interface import Append
 
 if TYPE_CHECKING:
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     from meterite.recording.admission import Rules
     from meterite.recording.group import GroupCommit
     from meterite.storage.interface import PushGroup, Store
+    from meterite.storage.once import KeptReceipt, Once
 
 RESOLVE_TRIES: Final = 10
 NO_READINGS: Final = Batch(
@@ -34,30 +44,6 @@ NO_READINGS: Final = Batch(
 )
 OPEN_FIRST: Final = int(np.iinfo(np.int64).min)
 OPEN_LAST: Final = int(np.iinfo(np.int64).max)
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a single push."""
-
-    metric_id: int
-    reading_at_us: int
-    recorded_at_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
-
-    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`.
-    """
-
-    accepted: int
-    rejected: list[Rejected]
-    committed_at_us: int | None
-    replaced: int | None = None
-    unchanged: int | None = None
-    counted: Literal["index", "line"] = "index"
 
 
 def unsettled() -> UnavailableError:
@@ -84,17 +70,40 @@ class Recorder:
         self._rules = rules
 
     async def record_one(
-        self, org: str, code: str, value: float, at_us: int | None, labels: Labels = ()
+        self,
+        org: str,
+        code: str,
+        value: float,
+        at_us: int | None,
+        labels: Labels = (),
+        once: Once | None = None,
     ) -> Recorded:
         """One reading. NotFoundError, ConflictError, UnavailableError."""
         for _ in range(RESOLVE_TRIES):
+            kept = await self._kept(org, once)
+            if kept is not None:
+                return kept_recorded(kept)
             known = await self._active(org, code)
             try:
                 series = await self._series_of(known, labels)
-                return await self.push(known, series, value, at_us)
+                return await self.push(known, series, value, at_us, once)
             except MovedError:
                 await self._catalog.refresh()
+            except RepeatedError:
+                continue
         raise unsettled()
+
+    async def _kept(self, org: str, once: Once | None) -> KeptReceipt | None:
+        """What became of the request where it came before. InvalidInputError where that was another body."""
+        if once is None:
+            return None
+        kept = await self._lanes.read(self._receipt, org, once.key)
+        if kept is not None:
+            check_same(kept, once)
+        return kept
+
+    def _receipt(self, org: str, key: bytes) -> KeptReceipt | None:
+        return self._store.receipt(self._store.catalog.org_id(org), key)
 
     async def _series_of(self, known: Known, labels: Labels) -> int:
         """The metric's series with these labels, made where it is new. ExhaustedError, MovedError."""
@@ -120,9 +129,14 @@ class Recorder:
         known = self._catalog.kept.metrics.get((org, code))
         return known if known is not None and known.metric.active else None
 
-    async def push(self, known: Known, series: int, value: float, at_us: int | None) -> Recorded:
+    async def push(
+        self, known: Known, series: int, value: float, at_us: int | None, once: Once | None = None
+    ) -> Recorded:
         """One reading of a metric at hand. MovedError where the catalogue says something else by now."""
         append = self.append_one(known, series, value, at_us)
+        if once is not None:
+            assert isinstance(append.batch, Single)
+            append.once = replace(once, data=encode_kept_one(known.metric.id, append.batch.at_us))
         await self._group.add(append)
         assert isinstance(append.batch, Single)
         return Recorded(known.metric.id, append.given_us or append.batch.at_us, append.recorded_at_us)
@@ -152,41 +166,61 @@ class Recorder:
         partial: bool = False,
         full: bool = False,
         group: PushGroup | None = None,
+        once: Once | None = None,
     ) -> Receipt:
         """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time, and nothing was made.
 
-        A ``group`` (never with ``full``) is what they make of it, and none at all change it, too.
+        A ``group`` (never with ``full``) is what they make of it, and none at all change it, too. Of requests with one
+        ``once`` the first is committed, and all have its receipt.
         """
         if decoded.described:
             described = {code: fitting(told) for code, told in decoded.described.items()}
             decoded = replace(decoded, described=described)
             await self._catalog.describe(org, described)
         for _ in range(RESOLVE_TRIES):
-            # Resolving may wait, and another request move it on meanwhile.
-            version = self._catalog.kept.version
+            kept = await self._kept(org, once)
+            if kept is not None:
+                return kept_receipt(kept)
             try:
-                metrics, ids, good = await self._admitted(org, decoded, partial=partial)
-                rejected = good.rejected
-                if rejected and not partial:
-                    return Receipt(0, rejected, None, counted=decoded.counted)
-                if not len(good) and group is None:
-                    none = 0 if full else None
-                    return Receipt(0, rejected, self._now(), none, none, decoded.counted)
-                if len(good):
-                    append = self._append(version, good, metrics, ids, full=full)
-                else:
-                    org_id = await self._lanes.write(self._store.catalog.org_id, org)
-                    append = Append(org_id, version, NO_READINGS)
-                append.group = group
-                if full:
-                    await self._lanes.read(self._store.prepare, append)
-                await self._group.add(append)
+                return await self._record(org, decoded, partial=partial, full=full, group=group, once=once)
             except MovedError:
                 await self._catalog.refresh()
+            except RepeatedError:
                 continue
-            replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
-            return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, decoded.counted)
         raise unsettled()
+
+    async def _record(
+        self,
+        org: str,
+        decoded: Decoded,
+        *,
+        partial: bool,
+        full: bool,
+        group: PushGroup | None,
+        once: Once | None,
+    ) -> Receipt:
+        """One try. MovedError, RepeatedError."""
+        version = self._catalog.kept.version  # resolving may wait, and another request move it on meanwhile
+        metrics, ids, good = await self._admitted(org, decoded, partial=partial)
+        rejected, counted = good.rejected, decoded.counted
+        if rejected and not partial:
+            return Receipt(0, rejected, None, counted=counted)
+        if not len(good) and group is None:
+            none = 0 if full else None
+            return Receipt(0, rejected, self._now(), none, none, counted)
+        if len(good):
+            append = self._append(version, good, metrics, ids, full=full)
+        else:
+            org_id = await self._lanes.write(self._store.catalog.org_id, org)
+            append = Append(org_id, version, NO_READINGS)
+        append.group = group
+        if once is not None:
+            append.once = replace(once, data=encode_kept(len(good), rejected, counted, full=full))
+        if full:
+            await self._lanes.read(self._store.prepare, append)
+        await self._group.add(append)
+        replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
+        return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, counted)
 
     async def _admitted(
         self, org: str, decoded: Decoded, *, partial: bool

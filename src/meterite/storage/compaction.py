@@ -19,6 +19,7 @@ from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import compact_journal
 from meterite.storage.live_runs import read_live_runs
+from meterite.storage.once import ReceiptSweep
 from meterite.storage.row_fetch import sane_bounds
 from meterite.storage.run_merge import (
     apply_tombstones,
@@ -53,6 +54,7 @@ class Compactor:
         self._work = Work(store, limits or Limits())
         self._work.pause = self._between
         self._sweeper = Sweeper(self._work)
+        self._receipts = ReceiptSweep(self._work)
         self._silences = Silences(self._work)
         self._events = EventUpkeep(self._work)
         self._lock = Path(f"{store.database.path}.compact.lock")
@@ -142,6 +144,7 @@ class Compactor:
         self._in_a_row = 0  # the rest gets its turn, too, where some journal is due at every moment
         self._look()
         worked = self._merge() or self._tombstones() or self._sweeper.sweep() or self._events.step()
+        worked = worked or self._receipts.step(time.monotonic())
         return worked or org_id is not None or self._tidy()
 
     def _between(self) -> None:

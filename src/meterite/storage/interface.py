@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meterite.model.event_row import EventRow, MetricName
     from meterite.model.limits import AlarmState
     from meterite.model.metric import Metric, MetricSpec, MetricState
+    from meterite.storage.once import KeptReceipt, Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Append:
     ``version`` is the catalogue version at which they were resolved. ``at_us`` of a row is ``NO_TIME`` where the
     commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``, what
     :meth:`Readings.prepare` found for it is ``prepared``. ``group`` (never with a Single or ``compare``) is changed by
-    the readings, even by none. After the commit
-    either ``error`` is set (MovedError where the catalogue of its org changed after ``version``), or
+    the readings, even by none. ``once`` is kept with them. After the commit either ``error`` is set (MovedError where
+    the catalogue of its org changed after ``version``, RepeatedError where its ``once`` was committed before), or
     ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't written.
     """
 
@@ -61,6 +62,7 @@ class Append:
     unchanged: int = 0
     error: Exception | None = None
     prepared: object = None
+    once: Once | None = None
     group: PushGroup | None = None
 
 
@@ -113,6 +115,10 @@ class Readings(Protocol):
 
     def prepare(self, append: Append) -> None:
         """Look up what a ``compare`` needs to know, beside the commits rather than in one, which does it otherwise."""
+        ...
+
+    def receipt(self, org_id: int, key: bytes) -> KeptReceipt | None:
+        """What became of the append with this ``once.key``, for a day."""
         ...
 
     def erase(self, org_id: int, metric: Metric, at_first: int, at_last: int, labels: Labels) -> int:

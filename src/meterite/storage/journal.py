@@ -19,6 +19,7 @@ from meterite.model.columns import NO_TIME, Batch, Single
 from meterite.model.errors import DamagedError, MovedError, UnavailableError
 from meterite.storage.database import WAL_BYTES_MAX, driver_of
 from meterite.storage.journalrow import encode_journal, journal_checksum
+from meterite.storage.once import first_of_each, keep_receipts
 from meterite.storage.push_groups import regroup
 from meterite.storage.rowgroup import ROW_GROUP_READINGS
 from meterite.storage.schema import JOURNAL_ROW_BITS
@@ -145,7 +146,7 @@ class Journal:
         with self._database.writing() as conn:
             raw = driver(conn)
             clock = _read_clock(raw)
-            taken = self._still_valid(raw, clock, appends)
+            taken = first_of_each(raw, self._still_valid(raw, clock, appends), self._now())
             recorded_at = clock.next_recorded_at(self._now())
             by_org: dict[int, list[Append]] = {}
             for append in taken:
@@ -165,9 +166,10 @@ class Journal:
             if rows:
                 self._watch.judge(conn, clock, batches, given_last)
                 self._insert(raw, clock.seq + 1, rows, given_last)
+            again = [a for a in taken if a.compare and a.prepared is None]
+            keep_receipts(raw, [a for a in taken if not a.compare or a.prepared is not None], given_last)
         if rows:
             self._watch.committed(clock.seq + 1)
-        again = [a for a in taken if a.compare and a.prepared is None]
         for append in taken:
             append.recorded_at_us = given_last
         return again

@@ -15,13 +15,14 @@ from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
 from meterite.storage.compare import Comparison
-from meterite.storage.database import WAL_REPORTED_BYTES, Database
+from meterite.storage.database import WAL_REPORTED_BYTES, Database, driver_of
 from meterite.storage.event_reader import EventReader
 from meterite.storage.events import SqlEvents
 from meterite.storage.interface import Span
 from meterite.storage.journal import Clock, Journal, now_us, read_clock, write_clock
 from meterite.storage.journal_index import JournalIndex
 from meterite.storage.labels import LabelIndex
+from meterite.storage.once import find_receipt
 from meterite.storage.outbox import SqlOutbox
 from meterite.storage.quarantine import HOLD_READINGS, gap_of, read_quarantine
 from meterite.storage.schema import quarantine as quarantine_table
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from meterite.model.columns import Labels
     from meterite.model.metric import Metric, MetricState
     from meterite.storage.interface import Append
+    from meterite.storage.once import KeptReceipt
     from meterite.storage.state import Entry
 
 
@@ -98,6 +100,10 @@ class SqliteStore:
 
     def prepare(self, append: Append) -> None:
         self._comparison.prepare(append)
+
+    def receipt(self, org_id: int, key: bytes) -> KeptReceipt | None:
+        with self.database.reading() as conn:
+            return find_receipt(driver_of(conn), org_id, key, self.clock())
 
     def view(self, org_id: int) -> Snapshot:
         """A snapshot of now. Close it: rows that it needs are kept until then."""

@@ -25,6 +25,7 @@ from storage.contract.catalog import CatalogTests
 from storage.contract.commits import CommitTests
 from storage.contract.events import EventTests
 from storage.contract.groups import GroupTests
+from storage.contract.once import OnceTests
 from storage.contract.outbox import OutboxTests
 from storage.contract.reading import ReadingTests
 from storage.machine import StoreAgainstDict, filled
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-class StoreTests(CatalogTests, CommitTests, EventTests, GroupTests, OutboxTests, ReadingTests, ABC):
+class StoreTests(
+    CatalogTests, CommitTests, EventTests, GroupTests, OnceTests, OutboxTests, ReadingTests, ABC
+):
     """Tests that say ``settle`` run twice: on readings as they were committed, and on compacted ones."""
 
     machine: ClassVar[type[StoreAgainstDict]] = StoreAgainstDict

@@ -1,0 +1,94 @@
+"""What became of a push, as the doors tell it; and how it is kept for one that is sent again.
+
+What this file guarantees: a receipt that was kept comes back equal, and answers no other body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from meterite.model.columns import Rejected
+from meterite.model.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from meterite.storage.once import KeptReceipt, Once
+
+REJECTED_KEPT_MAX: Final = 1000
+"""As many as a receipt shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a single push."""
+
+    metric_id: int
+    reading_at_us: int
+    recorded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
+
+    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`.
+    """
+
+    accepted: int
+    rejected: list[Rejected]
+    committed_at_us: int | None
+    replaced: int | None = None
+    unchanged: int | None = None
+    counted: Literal["index", "line"] = "index"
+
+
+class _Kept(msgspec.Struct, gc=False):
+    """A request's part of what is kept; the commit's part stands in columns."""
+
+    accepted: int
+    rejected: list[tuple[int, str, str]]
+    counted: Literal["index", "line"]
+    full: bool
+
+
+class _KeptOne(msgspec.Struct, gc=False):
+    metric_id: int
+    reading_at_us: int
+
+
+def encode_kept(
+    accepted: int, rejected: list[Rejected], counted: Literal["index", "line"], *, full: bool
+) -> bytes:
+    shown = [(one.index, one.code, one.reason) for one in rejected[:REJECTED_KEPT_MAX]]
+    return msgspec.json.encode(_Kept(accepted, shown, counted, full))
+
+
+def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
+    """``reading_at_us`` doesn't count where the commit gave the time."""
+    return msgspec.json.encode(_KeptOne(metric_id, reading_at_us))
+
+
+def kept_receipt(kept: KeptReceipt) -> Receipt:
+    """The first answer."""
+    one = msgspec.json.decode(kept.data, type=_Kept)
+    replaced, unchanged = (kept.replaced, kept.unchanged) if one.full else (None, None)
+    rejected = [Rejected(*row) for row in one.rejected]
+    return Receipt(one.accepted, rejected, kept.recorded_at_us, replaced, unchanged, one.counted)
+
+
+def kept_recorded(kept: KeptReceipt) -> Recorded:
+    """The same of a single push."""
+    one = msgspec.json.decode(kept.data, type=_KeptOne)
+    return Recorded(one.metric_id, kept.given_us or one.reading_at_us, kept.recorded_at_us)
+
+
+def check_same(kept: KeptReceipt, once: Once) -> None:
+    """InvalidInputError where the key came with another body first."""
+    if kept.body != once.body:
+        raise InvalidInputError(
+            "idempotency-key-reused",
+            "This Idempotency-Key came with another body within the last day; take a new key for each request.",
+            place=("header", "idempotency-key"),
+        )

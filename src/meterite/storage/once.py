@@ -1,0 +1,109 @@
+"""Requests that may be sent again: each is kept under its key for a day, in its readings' own transaction.
+
+What this file guarantees: of requests with one key one is committed, whichever workers they came to, and the others are
+told so by an error before anything of them is written; after a crash there is a key with its readings, or neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from meterite.model.errors import RepeatedError
+from meterite.model.time import DAY_US
+from meterite.storage.database import driver_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from meterite.storage.interface import Append
+    from meterite.storage.work import Work
+
+KEPT_US: Final = DAY_US
+_SWEPT: Final = 500
+"""So many at most go in one transaction."""
+_LOOK_S: Final = 60.0
+
+_FIND: Final = (
+    "SELECT body, recorded_at, given_at, replaced, unchanged, data FROM receipt"
+    " WHERE org = ? AND key = ? AND recorded_at > ?"
+)
+_KEEP: Final = "INSERT OR REPLACE INTO receipt VALUES (?,?,?,?,?,?,?,?)"
+_SWEEP: Final = (
+    "DELETE FROM receipt WHERE (org, key) IN (SELECT org, key FROM receipt WHERE recorded_at <= ? LIMIT ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A request that is committed once: digests of its key (32 bytes, with all that the key belongs to) and its body.
+
+    ``data`` is what its answer will be made of, besides what the commit itself says.
+    """
+
+    key: bytes
+    body: bytes
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """What became of such a request. ``given_us`` is 0 where the commit gave no time."""
+
+    body: bytes
+    recorded_at_us: int
+    given_us: int
+    replaced: int
+    unchanged: int
+    data: bytes
+
+
+def find_receipt(raw: sqlite3.Connection, org_id: int, key: bytes, now_us: int) -> KeptReceipt | None:
+    """As of this connection's transaction; None where there is none, or it is older than a day."""
+    row = raw.execute(_FIND, (org_id, key, now_us - KEPT_US)).fetchone()
+    return None if row is None else KeptReceipt(*row)
+
+
+def first_of_each(raw: sqlite3.Connection, appends: list[Append], now_us: int) -> list[Append]:
+    """Those whose key nobody used; the others have a RepeatedError."""
+    taken, seen = [], set()
+    for append in appends:
+        if append.once is not None:
+            key = append.org_id, append.once.key
+            if key in seen or find_receipt(raw, *key, now_us) is not None:
+                append.error = RepeatedError("repeated", "A request with this key was taken already.")
+                continue
+            seen.add(key)
+        taken.append(append)
+    return taken
+
+
+def keep_receipts(raw: sqlite3.Connection, appends: Sequence[Append], recorded_at_us: int) -> None:
+    """Of those that are committed now."""
+    for one in appends:
+        if one.once is not None:
+            numbers = recorded_at_us, one.given_us, one.replaced, one.unchanged
+            raw.execute(_KEEP, (one.org_id, one.once.key, one.once.body, *numbers, one.once.data))
+
+
+class ReceiptSweep:
+    """Takes old ones away, some at a time, beside the commits."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._next = 0.0
+
+    def step(self, now_s: float) -> bool:
+        """Whether there was anything to do; looks once a minute. ``now_s`` is monotonic."""
+        if now_s < self._next:
+            return False
+        until = self._work.now() - KEPT_US
+        query = "SELECT 1 FROM receipt WHERE recorded_at <= ? LIMIT 1"
+        with self._work.database.reading() as conn:
+            if driver_of(conn).execute(query, (until,)).fetchone() is None:
+                self._next = now_s + _LOOK_S
+                return False
+        with self._work.write() as conn:
+            driver_of(conn).execute(_SWEEP, (until, _SWEPT))
+        return True
