@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Row, median, own_cpu_s
-from benchmarks.stores import ORG, SECOND_US, Filled, open_filled, rounds
-from meterite.catalog import Catalog
+from benchmarks.stores import ORG, SECOND_US, Filled, open_filled, recorder_on, rounds
 from meterite.lanes import Lanes
 from meterite.model.columns import Batch, Decoded, SeriesKey
-from meterite.recording.group import GroupCommit
-from meterite.recording.recorder import Recorder
 
 SERIES = 1000
 READINGS = 5000
@@ -48,9 +45,7 @@ def _store(filled: Filled, batches: list[Batch]) -> float:
 
 async def _recorder(filled: Filled, metrics: int, batches: list[Batch], turns: int) -> float:
     lanes = Lanes()
-    catalog = Catalog(filled.store, lanes)
-    group = GroupCommit(filled.store.commit, 64 << 20)
-    recorder = Recorder(filled.store, catalog, group, lanes, filled.store.clock)
+    group, recorder = recorder_on(filled.store, lanes)
     decoded = [Decoded(keys_of(metrics), b.series_index, b.at_us, b.values) for b in batches]
     await recorder.record(ORG, decoded[0])
     times = []

@@ -20,8 +20,7 @@ import numpy as np
 
 from benchmarks.append import READINGS, SERIES, keys_of
 from benchmarks.measure import Row, median, own_cpu_s
-from benchmarks.stores import ORG, SECOND_US, START_US, Filled, open_filled, rounds
-from meterite.catalog import Catalog
+from benchmarks.stores import ORG, SECOND_US, START_US, Filled, open_filled, recorder_on, rounds
 from meterite.lanes import Lanes
 from meterite.model.columns import Batch, Decoded
 from meterite.model.metric import DEFAULT_MAX_READING
@@ -76,9 +75,8 @@ def _kept(stack: ExitStack, kind: str, metrics: int, lanes: Lanes) -> Kept:
     stack.callback(filled.store.close)
     if kind == OFF:
         filled.store.watch.judge = lambda *_: None
-    group = GroupCommit(filled.store.commit, 64 << 20)
+    group, recorder = recorder_on(filled.store, lanes)
     stack.callback(group.close)
-    recorder = Recorder(filled.store, Catalog(filled.store, lanes), group, lanes, filled.store.clock)
     return Kept(filled, group, recorder, [], [])
 
 

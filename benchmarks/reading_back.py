@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.measure import Row, figure, median, own_cpu_s
-from benchmarks.stores import DAY_US, ORG, SECOND_US, START_US, apart, open_filled, rounds
-from meterite.catalog import Catalog
+from benchmarks.stores import DAY_US, ORG, SECOND_US, START_US, apart, catalog_on, open_filled, rounds
 from meterite.lanes import Lanes
 from meterite.query.steps import Steps
 from meterite.query.summarizer import Summarizer
@@ -135,7 +134,7 @@ def _summary(store: SqliteStore, steps: Steps | None, labels: tuple[tuple[str, s
     async def ask() -> Summary:
         lanes = Lanes()
         try:
-            summarizer = Summarizer(store, Catalog(store, lanes), lanes)
+            summarizer = Summarizer(store, catalog_on(store, lanes), lanes)
             summary, warnings = await summarizer.summarize(
                 ORG, "M0", start_us=None, end_us=None, steps=steps, fns=("mean", "count"), labels=labels
             )

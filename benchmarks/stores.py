@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from meterite.catalog import Catalog
+from meterite.model.auto_create import AutoCreate
 from meterite.model.columns import Batch
 from meterite.model.metric import MetricSpec
-from meterite.storage.interface import Append
+from meterite.recording.admission import Rules, TimeRules
+from meterite.recording.group import GroupCommit
+from meterite.recording.recorder import Recorder
+from meterite.storage.interface import Append, SeriesLimits
 from meterite.storage.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from meterite.lanes import Lanes
 
 ORG: Final = "org_01"
 SECOND_US: Final = 1_000_000
@@ -102,3 +109,15 @@ def peak_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError
+
+
+def catalog_on(store: SqliteStore, lanes: Lanes) -> Catalog:
+    """With the limits that are the settings' defaults."""
+    return Catalog(store, lanes, SeriesLimits(org_series_max=1_000_000, metric_series_max=100_000))
+
+
+def recorder_on(store: SqliteStore, lanes: Lanes) -> tuple[GroupCommit, Recorder]:
+    """What records on a store, by the settings' defaults; the first is to be closed."""
+    rules = Rules(times=TimeRules(future_us_max=DAY_US), may_make=AutoCreate().allows)
+    group = GroupCommit(store.commit, 64 << 20)
+    return group, Recorder(store, catalog_on(store, lanes), group, lanes, store.clock, rules)

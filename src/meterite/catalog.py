@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from meterite.lanes import Lanes
-    from meterite.model.columns import Decoded, Described, Labels, SeriesKey
+    from meterite.model.columns import Decoded, Described, Labels, SeriesKey, type_i64, type_u32
     from meterite.model.errors import ExhaustedError
     from meterite.model.metric import Metric, MetricSpec
     from meterite.model.truncate import Truncation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 METRICS_KEPT: Final = 100_000
 SERIES_KEPT: Final = 400_000
+REQUEST_KEYS_KEPT: Final = 100_000
 LOAD_TRIES: Final = 10
 
 
@@ -50,17 +51,76 @@ class Known:
     truncation: Truncation | None
 
 
+class Resolution:
+    """A request's keys as the catalogue knows them: the metrics by code, and a series id a key.
+
+    An id is 0 where the key's metric isn't there or not active, or it has no such series yet.
+    """
+
+    __slots__ = ("_batch", "ids", "keys", "metrics", "truncates")
+
+    def __init__(self, keys: list[SeriesKey], metrics: dict[str, Known | None], ids: list[int]) -> None:
+        self.keys = keys
+        self.metrics = metrics
+        self.ids = ids
+        self.truncates = any(known is not None and known.truncation is not None for known in metrics.values())
+        self._batch: tuple[type_i64, type_u32] | None = None
+
+    @property
+    def org_id(self) -> int:
+        """Of an org that has one of the metrics."""
+        return next(known.org_id for known in self.metrics.values() if known is not None)
+
+    def batch(self, decoded: Decoded, at_us: type_i64) -> Batch:
+        """The rows, all of keys that have a series: series ascending and distinct, none without rows."""
+        if self._batch is None:
+            distinct, inverse = np.unique(np.array(self.ids, np.int64), return_inverse=True)
+            self._batch = distinct, inverse.astype(np.uint32)
+        series, place = self._batch
+        index = place[decoded.key_index]
+        counts = np.bincount(index, minlength=len(series))
+        if counts.all():
+            return Batch(series, index, at_us, decoded.values)
+        used = np.flatnonzero(counts)
+        narrowed = np.zeros(len(series), np.uint32)
+        narrowed[used] = np.arange(len(used), dtype=np.uint32)
+        return Batch(series[used], narrowed[index], at_us, decoded.values)
+
+
 class Kept:
-    """What this worker keeps of the catalogue, true as of ``version``. Bounded; the oldest goes first."""
+    """What this worker keeps of the catalogue, true as of ``version``. Bounded; the oldest goes first.
+
+    Whole requests' keys are kept, too, where each had its series: who sends the same series again and again (most do)
+    is resolved by one comparison of lists, which costs nothing a key that is the same object as before.
+    """
 
     def __init__(self) -> None:
         self.version = -1
+        self._requests: OrderedDict[tuple[str, int], Resolution] = OrderedDict()
+        self._request_keys = 0
         self.metrics: OrderedDict[tuple[str, str], Known] = OrderedDict()
         self.series: OrderedDict[tuple[int, Labels], int] = OrderedDict()
         self.orgs: dict[int, str] = {}
 
     def drop(self, org_id: int, code: str) -> None:
         self.metrics.pop((self.orgs.get(org_id, ""), code), None)
+        self._requests.clear()
+        self._request_keys = 0
+
+    def request(self, org: str, keys: list[SeriesKey]) -> Resolution | None:
+        """What a request of the org with these keys was resolved to."""
+        found = self._requests.get((org, len(keys)))
+        return found if found is not None and found.keys == keys else None
+
+    def keep_request(self, org: str, resolution: Resolution) -> None:
+        """The last one with its number of keys, of each org."""
+        place = org, len(resolution.keys)
+        before = self._requests.pop(place, None)
+        self._request_keys += len(resolution.keys) - (0 if before is None else len(before.keys))
+        self._requests[place] = resolution
+        while self._request_keys > REQUEST_KEYS_KEPT:
+            _, oldest = self._requests.popitem(last=False)
+            self._request_keys -= len(oldest.keys)
 
     def keep_metric(self, org: str, known: Known) -> None:
         self.metrics[org, known.metric.code] = known
@@ -203,13 +263,30 @@ class Catalog:
         kept = {code: self.kept.metrics.get((org, code)) for code in wanted}
         return kept | dict(await self._loaded(org, [code for code, known in kept.items() if known is None]))
 
-    async def resolve(self, org: str, keys: list[SeriesKey]) -> tuple[dict[str, Known | None], list[int]]:
-        """The metrics by code, and a series id a key: 0 where its metric isn't there or not active, or it isn't."""
+    async def resolve(self, org: str, keys: list[SeriesKey]) -> Resolution:
+        """From memory where they are there; never a stale "no"."""
+        kept = self.kept.request(org, keys)
+        if kept is not None:
+            return kept
         metrics: dict[str, Known | None] = {}
         ids = [self._kept_id(org, key, metrics) for key in keys]
         missing = [n for n, id_ in enumerate(ids) if not id_]
-        if not missing:
-            return metrics, ids
+        if missing:
+            await self._look_up(org, keys, metrics, ids, missing)
+            return Resolution(keys, metrics, ids)
+        resolution = Resolution(keys, metrics, ids)
+        self.kept.keep_request(org, resolution)
+        return resolution
+
+    async def _look_up(
+        self,
+        org: str,
+        keys: list[SeriesKey],
+        metrics: dict[str, Known | None],
+        ids: list[int],
+        missing: list[int],
+    ) -> None:
+        """Fill in what of ``missing`` there is."""
         unknown = dict.fromkeys(keys[n].code for n in missing if keys[n].code not in metrics)
         metrics |= await self.known_many(org, unknown)
         wanted = []
@@ -220,7 +297,6 @@ class Catalog:
         found = await self._series([(metric_id, labels) for _, metric_id, labels in wanted])
         for (n, _, _), id_ in zip(wanted, found, strict=True):
             ids[n] = id_
-        return metrics, ids
 
     async def _series(self, wanted: list[tuple[int, Labels]]) -> list[int]:
         """Ids of series, 0 for those that aren't there yet."""
@@ -279,9 +355,3 @@ def _lacks(known: Known | None, told: Described) -> bool:
         return False
     spec = known.metric.spec
     return bool(told.unit and spec.unit is None) or bool(told.description and spec.description is None)
-
-
-def make_batch(decoded: Decoded, ids: list[int], at_us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Batch:
-    """The rows as a batch: series ascending and distinct."""
-    series, place = np.unique(np.array(ids, np.int64), return_inverse=True)
-    return Batch(series, place.astype(np.uint32)[decoded.key_index], at_us, decoded.values)

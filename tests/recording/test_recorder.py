@@ -134,7 +134,7 @@ def test_series_pushed_out_of_memory_while_others_are_made(service, monkeypatch)
                 service.catalog.resolve("org_01", keys[:1]),
                 service.catalog.resolve("org_01", [keys[2], keys[3], keys[1]]),
             )
-            return known, made, [ids for _, ids in both]
+            return known, made, [one.ids for one in both]
         finally:
             await service.close()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from meterite.catalog import Catalog, Known, inactive, make_batch, no_metric
+from meterite.catalog import Catalog, Known, Resolution, inactive, no_metric
 from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError
@@ -114,7 +114,7 @@ class Recorder:
             known.metric.org,
             [SeriesKey(known.metric.code, labels)],
         )
-        _, (found,) = await self._catalog.resolve(org, keys)
+        (found,) = (await self._catalog.resolve(org, keys)).ids
         if found:
             return found
         _, (made,) = await self._catalog.make(org, keys, {}, whole=True, version=version)
@@ -201,7 +201,7 @@ class Recorder:
     ) -> Receipt:
         """One try. MovedError, RepeatedError."""
         version = self._catalog.kept.version  # resolving may wait, and another request move it on meanwhile
-        metrics, ids, good = await self._admitted(org, decoded, partial=partial)
+        resolution, good = await self._admitted(org, decoded, partial=partial)
         rejected, counted = good.rejected, decoded.counted
         if rejected and not partial:
             return Receipt(0, rejected, None, counted=counted)
@@ -209,7 +209,7 @@ class Recorder:
             none = 0 if full else None
             return Receipt(0, rejected, self._now(), none, none, counted)
         if len(good):
-            append = self._append(version, good, metrics, ids, full=full)
+            append = self._append(version, good, resolution, full=full)
         else:
             org_id = await self._lanes.write(self._store.catalog.org_id, org)
             append = Append(org_id, version, NO_READINGS)
@@ -222,25 +222,23 @@ class Recorder:
         replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
         return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, counted)
 
-    async def _admitted(
-        self, org: str, decoded: Decoded, *, partial: bool
-    ) -> tuple[dict[str, Known | None], list[int], Decoded]:
+    async def _admitted(self, org: str, decoded: Decoded, *, partial: bool) -> tuple[Resolution, Decoded]:
         """The metrics and series of what may enter, made where they are new; and that, with what is rejected."""
         version = self._catalog.kept.version
-        metrics, ids = await self._catalog.resolve(org, decoded.keys)
+        resolution = await self._catalog.resolve(org, decoded.keys)
         admission = Admission(decoded)
         admission.check_times(self._now(), self._rules.times)
-        new = [n for n, id_ in enumerate(ids) if not id_]
+        new = [] if all(resolution.ids) else [n for n, id_ in enumerate(resolution.ids) if not id_]
         if new:
-            admission.refuse_keys(self._refusals(org, decoded, metrics, new))
+            admission.refuse_keys(self._refusals(org, decoded, resolution.metrics, new))
         good = admission.good()
         if new and (partial or not good.rejected):
             used = set(np.unique(good.key_index).tolist())
             new = [n for n in new if n in used]
-            errors = await self._make(org, good, metrics, ids, new, whole=not partial, version=version)
+            errors = await self._make(org, good, resolution, new, whole=not partial, version=version)
             admission.refuse_keys(errors)
             good = admission.good()
-        return metrics, ids, good
+        return resolution, good
 
     def _refusals(
         self, org: str, decoded: Decoded, metrics: dict[str, Known | None], keys: list[int]
@@ -260,16 +258,16 @@ class Recorder:
         self,
         org: str,
         decoded: Decoded,
-        metrics: dict[str, Known | None],
-        ids: list[int],
+        resolution: Resolution,
         keys: list[int],
         *,
         whole: bool,
         version: int,
     ) -> dict[int, MeteriteError]:
-        """Give these keys their series, and fill in ``metrics`` and ``ids``; answers why others have none."""
+        """Give these keys their series, and fill them into the resolution; answers why others have none."""
         if not keys:
             return {}
+        metrics = resolution.metrics
         wanted = [decoded.keys[n] for n in keys]
         codes = dict.fromkeys(key.code for key in wanted if metrics[key.code] is None)
         specs = {code: made_by_readings(code, decoded.described.get(code)) for code in codes}
@@ -282,34 +280,19 @@ class Recorder:
             raise MovedError("moved", "The metric changed meanwhile; try again.")
         for n, outcome in zip(keys, outcomes, strict=True):
             if isinstance(outcome, int):
-                ids[n] = outcome
+                resolution.ids[n] = outcome
         return errors
 
-    def _append(
-        self, version: int, decoded: Decoded, metrics: dict[str, Known | None], ids: list[int], *, full: bool
-    ) -> Append:
-        at_us = self._truncate(decoded, metrics)
-        used = np.flatnonzero(np.bincount(decoded.key_index, minlength=len(ids)))
-        if len(used) < len(ids):  # keys whose rows were all left out
-            place = np.zeros(len(ids), np.uint32)
-            place[used] = np.arange(len(used), dtype=np.uint32)
-            decoded = Decoded(
-                [decoded.keys[n] for n in used], place[decoded.key_index], at_us, decoded.values
-            )
-            ids = [ids[n] for n in used]
-        org_id = next(known.org_id for known in metrics.values() if known is not None)
-        batch = make_batch(decoded, ids, at_us)
-        return Append(org_id, version, batch, compare=full)
+    def _append(self, version: int, decoded: Decoded, resolution: Resolution, *, full: bool) -> Append:
+        at_us = self._truncate(decoded, resolution.metrics) if resolution.truncates else decoded.at_us
+        return Append(resolution.org_id, version, resolution.batch(decoded, at_us), compare=full)
 
     def _truncate(self, decoded: Decoded, metrics: dict[str, Known | None]) -> type_i64:
-        if not any(known is not None and known.truncation is not None for known in metrics.values()):
-            return decoded.at_us
-        cut = [n for n, key in enumerate(decoded.keys) if _truncation_of(metrics, key)]
         at_us = decoded.at_us.copy()
-        for n in cut:
-            known = metrics[decoded.keys[n].code]
-            assert known is not None
-            assert known.truncation is not None
+        for n, key in enumerate(decoded.keys):
+            known = metrics[key.code]
+            if known is None or known.truncation is None:
+                continue
             rows = np.flatnonzero(decoded.key_index == n)
             times = at_us[rows]
             times[times == NO_TIME] = self._now()
@@ -329,8 +312,3 @@ class Recorder:
             OPEN_LAST if end_us is None else end_us - 1,
             labels,
         )
-
-
-def _truncation_of(metrics: dict[str, Known | None], key: SeriesKey) -> bool:
-    known = metrics[key.code]
-    return known is not None and known.truncation is not None

@@ -1,0 +1,52 @@
+"""What a worker keeps of the catalogue. How it is told of changes is tested with the recorder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meterite import catalog
+from meterite.catalog import Kept, Known, Resolution
+from meterite.model.columns import Decoded, SeriesKey
+from meterite.model.metric import Metric, MetricSpec
+
+
+def keys(*names):
+    return [SeriesKey("M", (("host", name),)) for name in names]
+
+
+def resolution(of, ids=None):
+    metric = Metric(id=1, org="here", spec=MetricSpec(code="M", name="M"))
+    return Resolution(of, {"M": Known(metric, 7, None)}, ids or list(range(100, 100 + len(of))))
+
+
+def test_the_same_keys_again():
+    """Equal ones are as good as the same objects; others, of another org, or after a metric changed, are looked up."""
+    kept = Kept()
+    one = resolution(keys("a", "b"))
+    kept.keep_request("here", one)
+    assert kept.request("here", keys("a", "b")) is one
+    assert kept.request("there", keys("a", "b")) is None
+    assert kept.request("here", keys("b", "a")) is kept.request("here", keys("a")) is None
+    kept.drop(7, "another")
+    assert kept.request("here", keys("a", "b")) is None
+
+
+def test_bounded(monkeypatch):
+    """By keys; the oldest request goes first, and one that comes again is counted once."""
+    monkeypatch.setattr(catalog, "REQUEST_KEYS_KEPT", 5)
+    kept = Kept()
+    for n in (1, 2, 2, 3):
+        kept.keep_request("here", resolution(keys(*"abc"[:n])))
+    found = [kept.request("here", keys(*"abc"[:n])) is not None for n in (1, 2, 3)]
+    assert found == [False, True, True]
+
+
+def test_a_batch_of_it():
+    """Series ascending and distinct, those without rows left out; a resolution serves many requests."""
+    one = resolution(keys("a", "b", "c"), [30, 0, 20])
+    for rows in ([0, 2, 0], [2], [0]):
+        values = np.arange(len(rows), dtype=np.float64)
+        decoded = Decoded(one.keys, np.array(rows, np.uint32), np.arange(len(rows)), values)
+        batch = one.batch(decoded, decoded.at_us)
+        assert batch.series[batch.series_index].tolist() == [one.ids[row] for row in rows]
+        assert batch.series.tolist() == sorted({one.ids[row] for row in rows})
