@@ -125,3 +125,10 @@ def test_as_a_module(tmp_path):
     done = meterite(tmp_path, "--help")
     assert done.returncode == 0
     assert "Usage: python -m meterite" in done.stdout
+
+
+def test_the_version_says_which_decoders_run(tmp_path):
+    """Where no compiler was at hand, that is how one learns of it."""
+    done = meterite(tmp_path, "version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("decoder of line protocol: compiled\n")

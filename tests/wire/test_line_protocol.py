@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MeteriteError, TooLargeError
-from meterite.wire import line_protocol
+from meterite.wire import compiled, line_protocol
 from meterite.wire.line_protocol import decode_line_protocol
 
 CORPUS = Path(__file__).parent / "corpus" / "lp"
@@ -22,7 +22,11 @@ T_US = 1767225600 * 10**6
 
 
 def decode(body, precision=None, readings_max=READINGS_MAX):
-    return decode_line_protocol(body, precision=precision, readings_max=readings_max)
+    """What the plain decoder says, and the compiled one in front of it says as well."""
+    decoded = decode_line_protocol(body, precision=precision, readings_max=readings_max)
+    again = compiled.decode_line_protocol(body, precision=precision, readings_max=readings_max)
+    assert outcome(again) == outcome(decoded)
+    return decoded
 
 
 def rows(decoded):
@@ -217,8 +221,9 @@ def test_a_quote_that_is_missing():
 def test_bounds():
     """No more readings than a request may have, good and bad."""
     for body in (b"m a=1,b=2\nm v=1", b"m\nm\nm", b"m v=1\nm v=1\nm v=1", b"m a=1,b=2\nm a=1,b=2"):
-        with pytest.raises(TooLargeError):
-            decode(body, readings_max=2)
+        for either in (decode_line_protocol, compiled.decode_line_protocol):
+            with pytest.raises(TooLargeError):
+                either(body, precision=None, readings_max=2)
     assert len(decode(b"m a=1,b=2\n", readings_max=2)) == 2
 
 
@@ -254,7 +259,8 @@ def test_time_is_linear(body):
     """10 MB take no more than what passing over them takes (quadratic ones would take hours)."""
     began = time.process_time()
     with contextlib.suppress(TooLargeError):
-        decode(body)
+        decode_line_protocol(body, precision=None, readings_max=READINGS_MAX)
+    compiled.Lines().decode(body, "ns", READINGS_MAX)
     assert time.process_time() - began < 10
 
 
@@ -266,7 +272,8 @@ def exactly(body, precision=None):
 
 
 def outcome(decoded):
-    return rows(decoded), decoded.rejected, decoded.skipped, [(key.code, key.labels) for key in decoded.keys]
+    named = [(key.code, key.labels) for key in decoded.keys]
+    return rows(decoded), decoded.rejected, decoded.skipped, named, decoded.counted, decoded.unit
 
 
 words = st.sampled_from(

@@ -24,7 +24,8 @@ from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
 from meterite.api.route import OriginalRoute
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import excerpt
-from meterite.wire.line_protocol import AUTO, decode_line_protocol
+from meterite.wire.compiled import decode_line_protocol
+from meterite.wire.line_protocol import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +42,7 @@ _LINES_SHOWN: Final = 100
 _FORM_BYTES_MAX: Final = 65_536
 _SENTENCES_SHOWN: Final = 10
 _LINE_BYTES_SHOWN: Final = 200
-_WORDS: Final = {
-    401: "unauthorized",
-    403: "forbidden",
-    413: "request too large",
-    415: "unsupported media type",
-    503: "unavailable",
-}
+_WORDS: Final = {503: "unavailable", 413: "request too large", 415: "unsupported media type"}
 _TRUE: Final = frozenset({"true", "1", "t", "yes"})
 _FALSE: Final = frozenset({"false", "0", "f", "no"})
 _CREATES: Final = re.compile(
@@ -105,9 +100,10 @@ def _parameters(meanings: dict[str, str]) -> dict[str, Any]:
 
 def _answers(shape: dict[str, Any], refused: str) -> dict[int | str, dict[str, Any]]:
     told = problems(body=True)
+    told.pop(403)
     told.pop(422)
     schema = {"type": "object", "properties": shape}
-    for status in told:
+    for status in (400, 413, 415, 503):
         told[status] = told[status] | {"content": {"application/json": {"schema": schema}}}
     told[400] = told[400] | {"description": refused}
     return told

@@ -103,13 +103,16 @@ def openapi(
 
 @cli.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version, and which decoders run."""
     from importlib import metadata
+
+    from meterite.wire.compiled import COMPILED
 
     try:
         typer.echo(metadata.version("meterite"))
     except metadata.PackageNotFoundError:
         typer.echo("not installed: run from its source")
+    typer.echo(f"decoder of line protocol: {'compiled' if COMPILED else 'plain Python'}")
 
 
 cli.command()(plugins.plugins)

@@ -98,7 +98,7 @@ _REST: Final = re.compile(rb'(?:[^=\n]++|="(?:[^"\\]++|\\.)*+(?:"|\Z)|=)*+\n?+',
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class _LineError(Exception):
+class LineError(Exception):
     """A line that can't be taken, where that was seen, and from where on the rest of the line is looked for."""
 
     def __init__(
@@ -128,14 +128,18 @@ def time_unit(precision: str | None) -> str:
     return unit
 
 
+def told(unit: str) -> str | None:
+    """The unit, where another one could be labelled with it."""
+    return unit if unit in _MISTAKABLE else None
+
+
 class _Lines:
     """Line after line, the plain way where it goes. Series are kept by ``key field``, as they were written."""
 
     def __init__(self, body: bytes, unit: str, readings_max: int) -> None:
         self._body = body
         self._unit = unit
-        mistakable = unit if unit in _MISTAKABLE else None
-        self._gathered = Gathered(readings_max, counted="line", unit=mistakable)
+        self._gathered = Gathered(readings_max, counted="line", unit=told(unit))
         self._places: dict[bytes, int] = {}
         self._wide: dict[tuple[bytes, tuple[bytes, ...]], list[int]] = {}
         self._names: dict[bytes, SeriesKey] = {}
@@ -209,7 +213,7 @@ class _Lines:
             return idle.end()
         try:
             return self._read_line(start, line)
-        except _LineError as error:
+        except LineError as error:
             column = len(self._body[start : error.at].decode("utf-8", "replace")) + 1
             self._gathered.reject(line, error.code, f"Line {line}, column {column}: {error.message}")
             return _REST.match(self._body, error.rest_at).end()  # type: ignore[union-attr]  # it matches nothing, too
@@ -247,33 +251,24 @@ class _Lines:
         if key in self._keys:
             return
         try:
-            measurement, tags = _measurement_and_tags(key, at)
-            self._keys[key] = measurement, check_labels(tags)
-        except _LineError as error:  # what looks like a text there is none
-            raise _LineError(error.message, error.at, error.code, rest_at=at + len(key)) from error
-        except InvalidInputError as error:
-            raise _LineError(error.message, at, error.code, rest_at=at + len(key)) from error
+            self._keys[key] = parse_key(key, at)
+        except LineError as error:  # what looks like a text there is none
+            raise LineError(error.message, error.at, error.code, rest_at=at + len(key)) from error
 
     def _series(self, key: bytes, name: bytes, at: int) -> tuple[bytes, SeriesKey]:
         raw = key + b" " + name
         series = self._names.get(raw)
         if series is None:
-            measurement, labels = self._keys[key]
-            field = _name(name, at)
-            code = measurement if field == "value" else f"{measurement}_{field}"
-            try:
-                series = self._names[raw] = SeriesKey(check_code(code), labels)
-            except InvalidInputError as error:
-                raise _LineError(error.message, at, error.code) from error
+            series = self._names[raw] = name_series(self._keys[key], name, at)
         return raw, series
 
     def _value_at(self, name: bytes, at: int) -> int:
         """Where a field's value begins."""
         end = at + len(name)
         if not name:
-            raise _LineError("a field is missing: name=value.", at)
+            raise LineError("a field is missing: name=value.", at)
         if self._body[end : end + 1] != b"=":
-            raise _LineError("a field needs a value: name=value.", end)
+            raise LineError("a field needs a value: name=value.", end)
         return end + 1
 
     def _value(self, at: int) -> tuple[float | None, int]:
@@ -286,48 +281,68 @@ class _Lines:
         text = _TEXT.match(body, at)
         if text is None:
             # All that follows may belong to it.
-            raise _LineError("a text has no end: a quote is missing.", at, rest_at=len(body))
+            raise LineError("a text has no end: a quote is missing.", at, rest_at=len(body))
         end = text.end()
         if body[end : end + 1] not in _BEHIND_TEXT:
-            raise _LineError("a text ends with its quote; a comma, a space or the line's end follows.", end)
+            raise LineError("a text ends with its quote; a comma, a space or the line's end follows.", end)
         return None, end
 
     def _tail(self, at: int) -> tuple[int, int]:
         """The time behind the fields, and the line's end."""
         found = _TAIL.match(self._body, at)
         if found is None:
-            raise _LineError("nothing but a time follows the fields.", at)
+            raise LineError("nothing but a time follows the fields.", at)
         token = found.group(1)
         if not token:
             return NO_TIME, found.end()
         at = found.start(1)
         time = _TIME.fullmatch(token)
         if time is None:
-            raise _LineError(f"{_shown(token)} is no time: an integer since 1970.", at, "time-invalid")
+            raise LineError(f"{_shown(token)} is no time: an integer since 1970.", at, "time-invalid")
         unit = _OF_SUFFIX.get(time.group(2), self._unit)
         try:
             return self._scaled(_integer(time.group(1), at, "time-out-of-range"), unit), found.end()
         except InvalidInputError as error:
-            raise _LineError(error.message, at, error.code) from error
+            raise LineError(error.message, at, error.code) from error
+
+
+def parse_key(key: bytes, at: int) -> tuple[str, Labels]:
+    """Measurement and labels of what stands at a place before the fields. LineError."""
+    measurement, tags = _measurement_and_tags(key, at)
+    try:
+        return measurement, check_labels(tags)
+    except InvalidInputError as error:
+        raise LineError(error.message, at, error.code) from error
+
+
+def name_series(parsed: tuple[str, Labels], name: bytes, at: int) -> SeriesKey:
+    """The series of a field whose name stands at a place. LineError."""
+    measurement, labels = parsed
+    field = _name(name, at)
+    code = measurement if field == "value" else f"{measurement}_{field}"
+    try:
+        return SeriesKey(check_code(code), labels)
+    except InvalidInputError as error:
+        raise LineError(error.message, at, error.code) from error
 
 
 def _measurement_and_tags(key: bytes, at: int) -> tuple[str, dict[str, object]]:
     measurement = _MEASUREMENT.match(key)
     if measurement is None or not measurement.group():
-        raise _LineError("the measurement is missing.", at)
+        raise LineError("the measurement is missing.", at)
     tags: dict[str, object] = {}
     place = measurement.end()
     while place < len(key):
         tag = _TAG.match(key, place)
         if tag is None or not tag.group(1):
-            raise _LineError("a tag is written name=value.", at + place)
+            raise LineError("a tag is written name=value.", at + place)
         name = _name(tag.group(1), at + place)
         if name in tags:
-            raise _LineError(f"the tag {excerpt(name)} comes twice.", at + place, "label-invalid")
+            raise LineError(f"the tag {excerpt(name)} comes twice.", at + place, "label-invalid")
         tags[name] = _name(tag.group(2), at + place)
         place = tag.end()
         if key[place : place + 1] not in _BEHIND_TAG:
-            raise _LineError("an = within a tag's value is written \\=.", at + place)
+            raise LineError("an = within a tag's value is written \\=.", at + place)
     return _name(measurement.group(), at), tags
 
 
@@ -336,7 +351,7 @@ def _number(token: bytes, at: int) -> float:
     if _FLOAT.fullmatch(token):
         value = float(token)
         if value in {float("inf"), float("-inf")}:
-            raise _LineError(f"{_shown(token)} is larger than a float64.", at, "reading-invalid")
+            raise LineError(f"{_shown(token)} is larger than a float64.", at, "reading-invalid")
         return value
     integer = _INTEGER.fullmatch(token)
     if integer is not None:
@@ -344,21 +359,21 @@ def _number(token: bytes, at: int) -> float:
         value = _integer(integer.group(1), at, "reading-invalid")
         first, last = _RANGES[suffix]
         if not first <= value <= last:
-            raise _LineError(f"{_shown(token)} is no 64-bit integer.", at, "reading-invalid")
+            raise LineError(f"{_shown(token)} is no 64-bit integer.", at, "reading-invalid")
         return float(value // 1000 if suffix == b"n" else value)
     if token in _BOOLEANS:
         return _BOOLEANS[token]
     if not token:
-        raise _LineError("a field needs a value: name=value.", at)
+        raise LineError("a field needs a value: name=value.", at)
     if _NO_NUMBER.fullmatch(token):
-        raise _LineError(f"{_shown(token)} is not finite.", at, "reading-invalid")
-    raise _LineError(f"{_shown(token)} is no value: texts stand in quotes.", at)
+        raise LineError(f"{_shown(token)} is not finite.", at, "reading-invalid")
+    raise LineError(f"{_shown(token)} is no value: texts stand in quotes.", at)
 
 
 def _integer(digits: bytes, at: int, code: str) -> int:
     """Python refuses to read very long ones, and takes its time for long ones."""
     if len(digits) > _DIGITS_MAX:
-        raise _LineError(f"{_shown(digits)} has too many digits.", at, code)
+        raise LineError(f"{_shown(digits)} has too many digits.", at, code)
     return int(digits)
 
 
@@ -366,7 +381,7 @@ def _name(raw: bytes, at: int) -> str:
     try:
         return (_ESCAPED.sub(rb"\1", raw) if b"\\" in raw else raw).decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise _LineError("the line is not UTF-8.", at, "not-utf-8") from exc
+        raise LineError("the line is not UTF-8.", at, "not-utf-8") from exc
 
 
 def _shown(raw: bytes) -> str:

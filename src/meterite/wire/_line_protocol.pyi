@@ -1,0 +1,22 @@
+# Line protocol in one pass; see the C beside it.
+
+from collections.abc import Callable
+from typing import final
+
+from meterite.model.columns import Labels, SeriesKey
+
+@final
+class Decoder:
+    def __new__(
+        cls,
+        parse_key: Callable[[bytes], tuple[str, Labels] | None],
+        name_series: Callable[[tuple[str, Labels], bytes], SeriesKey | None],
+        seed: bytes,
+        bytes_max: int,
+        first_us: int,
+        last_us: int,
+    ) -> Decoder: ...
+    def decode(
+        self, body: bytes, unit: str, readings_max: int, /
+    ) -> tuple[list[SeriesKey], bytearray, bytearray, bytearray, bytearray, int] | None: ...
+    def kept(self) -> tuple[int, int]: ...
