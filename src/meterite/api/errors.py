@@ -2,7 +2,8 @@
 
 Guaranteed: ``type`` is ``/problems/`` and the error's stable code (docs/problems.md names them all); no more
 than 200 characters of input are repeated, none of them a control character, a token or a number JSON lacks;
-what nobody foresaw is a 500 that repeats nothing, with one entry in the log; 503 says when to try again.
+what nobody foresaw is a 500 that repeats nothing, with one entry in the log; 503 says when to try again. At the doors
+of other protocols the same errors are told in the protocol's shape, by the door's own ``refusal``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from meterite.api.body import ClientGone
+from meterite.api.protocol import refusal_at_door
 from meterite.api.redact import Redactor, clip
 from meterite.api.request_id import request_id_of
 from meterite.model import errors as e
@@ -44,6 +46,7 @@ STATUSES: Final[dict[type[e.MeteriteError], int]] = {
     e.UnsupportedMediaError: 415,
     e.UnavailableError: 503,
     e.MovedError: 503,
+    e.RepeatedError: 503,
     e.DamagedError: 500,
     e.SettingsError: 500,
     e.SchemaTooNewError: 500,
@@ -125,6 +128,9 @@ class Problems:
         self, error: Exception, scope: Scope, *, extra: Mapping[str, Any] | None = None
     ) -> tuple[int, bytes, RawHeaders]:
         """Status, body and headers for any error. Those that are our fault are logged here, once."""
+        refusal = refusal_at_door(error, scope)
+        if refusal is not None:
+            return refusal.status_code, bytes(refusal.body), _completed(refusal.raw_headers, error, scope)
         asked: dict[str, Any] = {
             "instance": self.instance(scope),
             "request_id": request_id_of(scope),
@@ -157,6 +163,15 @@ class Problems:
         status, body, headers = self.of(error, scope)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _completed(headers: RawHeaders, error: Exception, scope: Scope) -> RawHeaders:
+    """A door's headers, with those that each refusal has."""
+    completed = [pair for pair in headers if pair[0] not in {b"connection", b"x-request-id"}]
+    completed.append((b"x-request-id", request_id_of(scope).encode()))
+    if isinstance(error, e.TooLargeError):
+        completed.append((b"connection", b"close"))  # the rest of the body is not wanted
+    return completed
 
 
 def _http(error: HTTPException, asked: Mapping[str, Any]) -> tuple[int, bytes, RawHeaders]:

@@ -42,7 +42,13 @@ _LINES_SHOWN: Final = 100
 _FORM_BYTES_MAX: Final = 65_536
 _SENTENCES_SHOWN: Final = 10
 _LINE_BYTES_SHOWN: Final = 200
-_WORDS: Final = {503: "unavailable", 413: "request too large", 415: "unsupported media type"}
+_WORDS: Final = {
+    401: "unauthorized",
+    403: "forbidden",
+    413: "request too large",
+    415: "unsupported media type",
+    503: "unavailable",
+}
 _TRUE: Final = frozenset({"true", "1", "t", "yes"})
 _FALSE: Final = frozenset({"false", "0", "f", "no"})
 _CREATES: Final = re.compile(
@@ -100,10 +106,9 @@ def _parameters(meanings: dict[str, str]) -> dict[str, Any]:
 
 def _answers(shape: dict[str, Any], refused: str) -> dict[int | str, dict[str, Any]]:
     told = problems(body=True)
-    told.pop(403)
     told.pop(422)
     schema = {"type": "object", "properties": shape}
-    for status in (400, 413, 415, 503):
+    for status in told:
         told[status] = told[status] | {"content": {"application/json": {"schema": schema}}}
     told[400] = told[400] | {"description": refused}
     return told

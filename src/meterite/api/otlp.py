@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import JSON, Called
-from meterite.api.describe import problems
 from meterite.api.ingest import ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.model.errors import ForbiddenError, UnauthorizedError
 from meterite.wire.formats import media_type
 from meterite.wire.otlp import decode_otlp
 from meterite.wire.otlp_answer import (
     INVALID_ARGUMENT,
+    PERMISSION_DENIED,
+    UNAUTHENTICATED,
     UNAVAILABLE,
     encode_status,
     encode_success,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from meterite.model.errors import MeteriteError
 
 PROTOBUF: Final = "application/x-protobuf"
+_RPC_CODES: Final = {UnauthorizedError: UNAUTHENTICATED, ForbiddenError: PERMISSION_DENIED}
 
 
 def says_json(content_type: str | None, body: bytes = b"") -> bool:
@@ -44,7 +47,7 @@ class OtlpRoute(ProtocolRoute):
 
     @staticmethod
     def refusal(error: MeteriteError, request: Request) -> Response:
-        code = UNAVAILABLE if error.again else INVALID_ARGUMENT
+        code = UNAVAILABLE if error.again else _RPC_CODES.get(type(error), INVALID_ARGUMENT)
         json = getattr(request.state, "json", says_json(request.headers.get("content-type")))
         answer = encode_status(code, f"{error.code}: {error.message}", json=json)
         return _response(answer, json=json, status=protocol_status(error), headers=retry_after(error))
@@ -89,24 +92,21 @@ _BODY: Final = {
 }
 
 
-_IN_FRONT: Final = problems(body=True)
-"""What the gate and the body's limits answer, before it is known whose request it is."""
-
-
-def _told(description: str, in_front: dict[str, Any] | None = None) -> dict[str, Any]:
+def _told(description: str) -> dict[str, Any]:
     content = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": _BINARY}}
-    return {"description": description, "content": content | (in_front or {})}
+    return {"description": description, "content": content}
 
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: _told("ExportMetricsServiceResponse; `partial_success` tells of data points that were not taken."),
-    401: _IN_FRONT[401],
-    415: _IN_FRONT[415],
     **{
-        status: _told(f"google.rpc.Status: {meaning}", _IN_FRONT[status]["content"])
+        status: _told(f"google.rpc.Status: {meaning}")
         for status, meaning in (
             (400, "nothing could be taken."),
+            (401, "no valid token came along."),
+            (403, "the credential may not be used this way."),
             (413, "the body, or what is in it, is too large."),
+            (415, "there is no decoder for this content encoding."),
             (503, "not now, and nothing was written; try again after `Retry-After`."),
         )
     },

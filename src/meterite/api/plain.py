@@ -47,7 +47,4 @@ def texts(*, body: bool = False) -> dict[int | str, dict[str, Any]]:
     described = problems(body=body)
     described.pop(422)
     described.setdefault(400, {"description": "The request can't be carried out; the text says why."})
-    return {
-        status: said if status in {401, 403} else said | {"content": _CONTENT}
-        for status, said in described.items()
-    }
+    return {status: said | {"content": _CONTENT} for status, said in described.items()}

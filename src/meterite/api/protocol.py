@@ -1,19 +1,24 @@
 """Routes of protocols that aren't ours: their clients bring parameters, and want errors, of their own.
 
 What this file guarantees: what will never succeed is a 4xx (400 unless a door says otherwise), what may is a 503 with
-``Retry-After``, in the protocol's own shape; a cookie opens none of these doors, since no browser's page is their
-client; parameters that a route doesn't know are the client's own business.
+``Retry-After``, in the protocol's own shape, whether a route refuses it or what stands before the routes (the token,
+the body's size and packing); a cookie opens none of these doors, since no browser's page is their client; parameters
+that a route doesn't know are the client's own business.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from fastapi import Request
+from starlette._utils import get_route_path
 
 from meterite.api.gate import CREDENTIAL
 from meterite.api.route import PlaceRoute
 from meterite.model.errors import (
     DamagedError,
+    ForbiddenError,
     MeteriteError,
     TooLargeError,
     UnauthorizedError,
@@ -22,12 +27,17 @@ from meterite.model.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    import re
 
-    from fastapi import Request, Response
+    from fastapi import Response
     from starlette.types import Receive, Scope, Send
 
-_OWN_STATUS: Final[dict[type[MeteriteError], int]] = {TooLargeError: 413, UnsupportedMediaError: 415}
+_OWN_STATUS: Final[dict[type[MeteriteError], int]] = {
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
+    TooLargeError: 413,
+    UnsupportedMediaError: 415,
+}
 
 
 def protocol_status(error: MeteriteError) -> int:
@@ -45,30 +55,34 @@ def retry_after(error: MeteriteError) -> dict[str, str]:
 
 
 class ProtocolRoute(PlaceRoute):
-    """A door's routes are of a subclass that says in :meth:`refusal` how its clients are told of errors."""
+    """A door's routes are of a subclass that says in :meth:`refusal` how its clients are told of errors.
 
+    ``doors`` by path is filled as the modules of routes are loaded.
+    """
+
+    doors: dict[re.Pattern[str], type[ProtocolRoute]] = {}  # noqa: RUF012 - shared by all routes on purpose
     tolerant = True
+
+    def __init__(self, path: str, *args: object, **kwargs: object) -> None:
+        super().__init__(path, *args, **kwargs)
+        self.doors[self.path_regex] = type(self)
 
     @staticmethod
     @abstractmethod
     def refusal(error: MeteriteError, request: Request) -> Response:
-        """The answer that tells of an error, in the protocol's own shape."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except MeteriteError as error:
-                if isinstance(error, DamagedError):  # a fault of ours: told, and logged, where all such are
-                    raise
-                return self.refusal(error, request)
-
-        return handle
+        """The answer that tells of an error, in the protocol's own shape. The request may not have reached a route."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         credential = scope.get(CREDENTIAL)
         if credential is not None and credential.kind == "cookie":
             raise UnauthorizedError("token-missing", "A cookie opens no door of this protocol; send a token.")
         await super().handle(scope, receive, send)
+
+
+def refusal_at_door(error: Exception, scope: Scope) -> Response | None:
+    """How the door that was asked tells of the error; None where none was, and for faults of ours."""
+    if not isinstance(error, MeteriteError) or isinstance(error, DamagedError):
+        return None
+    path = get_route_path(scope)
+    door = next((door for place, door in ProtocolRoute.doors.items() if place.match(path)), None)
+    return None if door is None else door.refusal(error, Request(scope))

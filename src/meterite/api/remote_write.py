@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 
 from meterite.api.body import CODING
 from meterite.api.caller import Called  # noqa: TC001 - FastAPI reads it when the module is loaded
-from meterite.api.describe import body, problems
+from meterite.api.describe import body
 from meterite.api.ingest import ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
 from meterite.api.unpack import unpack_unnamed
@@ -69,10 +69,10 @@ def _text(description: str) -> dict[str, Any]:
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     204: {"description": "All samples are on disk.", "headers": _COUNTS},
     400: _text(
-        "Some samples, or all, can't be taken, and never will be; the others are on disk. Too many: none is."
+        "Some samples, or all, can't be taken, and never will be; the others are on disk. Too large a body: none is."
     ),
-    401: problems()[401],
-    413: problems(413)[413],
+    401: _text("No valid token came along."),
+    403: _text("The credential may not be used this way."),
     415: _text("There is no decoder for this message or content encoding."),
     503: _text("Not now, and nothing was written: try again after `Retry-After`."),
 }
