@@ -20,10 +20,11 @@ from meterite.model.errors import MeteriteError
 from meterite.wire.exposition import decode_exposition, is_openmetrics
 from meterite.wire.graphite import decode_graphite, decode_pickles
 from meterite.wire.line_protocol import decode_line_protocol
+from meterite.wire.names import Names
 from meterite.wire.otlp import decode_otlp
 from meterite.wire.otlp_json import decode_otlp_json
 from meterite.wire.readings_csv import decode_csv
-from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, Names, decode_remote_write
+from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write
 
 CORPUS = Path(__file__).parent / "corpus"
 

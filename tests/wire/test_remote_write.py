@@ -12,10 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meterite.model.columns import Described, SeriesKey
+from meterite.model.columns import Described
 from meterite.model.errors import MalformedError, MeteriteError, TooLargeError, UnsupportedMediaError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US
-from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, Names, decode_remote_write, message_of
+from meterite.wire.names import Names
+from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write, message_of
 from wire.prometheus_messages import V1, request_2, write_request
 
 T = 1_790_000_000_000
@@ -168,7 +169,7 @@ def test_order_within_a_message_is_free():
         for _ in range(2):
             decoded = decode(bytes([0x0A, len(inner)]) + inner, names=names)
             assert set(rows(decoded)) == {("up", (), T * 1000, bits_of(2))}
-        assert not names.by_raw
+        assert not names.known().within(MESSAGE_1)
     series = b"\x08\x01\x08\x02\x12" + bytes([len(sample)]) + sample
     body = b"\x2a" + bytes([len(series)]) + series + b"\x22\x00\x22\x08__name__\x22\x02up"
     assert rows(decode(body, MESSAGE_2)) == [("up", (), T * 1000, bits_of(2))]
@@ -318,15 +319,6 @@ def test_the_other_message_is_noticed():
     for make, message in ((request_2, MESSAGE_1), (write_request, MESSAGE_2)):
         with pytest.raises(MalformedError, match="does the Content-Type name the message"):
             decode(make([(UP, [(T, 1)])]).SerializeToString(), message)
-
-
-def test_names_are_bounded_and_change_nothing():
-    """Beyond their bound names are forgotten, between requests."""
-    names = Names(bytes_max=2000)
-    for n in range(50):
-        decoded = decode(write_request([(UP | {"n": str(n)}, [(T, n)])]).SerializeToString(), names=names)
-        assert decoded.keys == [SeriesKey("up", (("job", "node"), ("n", str(n))))]
-        assert len(names.by_raw) <= 10
 
 
 @pytest.mark.parametrize(

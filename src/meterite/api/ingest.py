@@ -6,9 +6,10 @@ same code; a door says only how its bytes are decoded and how its clients want t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meterite.api.once import once_of
+from meterite.wire.names import Names
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from meterite.model.columns import Decoded
     from meterite.recording.receipts import Receipt
     from meterite.storage.interface import PushGroup
+
+NAMES: Final = Names()
+"""Shared by all requests of the process: it holds what names mean, and nothing of whose they are."""
 
 
 class Decode(Protocol):

@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request, Response
 from meterite.api.body import CODING
 from meterite.api.caller import Called  # noqa: TC001 - FastAPI reads it when the module is loaded
 from meterite.api.describe import body
-from meterite.api.ingest import ingest
+from meterite.api.ingest import NAMES, ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
 from meterite.api.unpack import unpack_unnamed
 from meterite.model.errors import TooLargeError
-from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, Names, decode_remote_write, message_of
+from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +44,6 @@ class RemoteWriteRoute(ProtocolRoute):
 
 
 router = APIRouter(tags=["prometheus"], route_class=RemoteWriteRoute)
-
-_names: Final = Names()
-"""Shared by all requests of the process: it holds what names mean, and nothing of whose they are."""
 
 _COUNTS: Final[dict[str, Any]] = {
     _WRITTEN.format(what): {"schema": {"type": "integer"}, "description": description}
@@ -106,7 +103,7 @@ def _decode(body: bytes, *, message: str, limits: BodyLimits | None, readings_ma
     """``limits`` are those of a body whose packing nobody named."""
     if limits is not None:
         body = unpack_unnamed(body, limits)
-    return decode_remote_write(body, message=message, names=_names, readings_max=readings_max)
+    return decode_remote_write(body, message=message, names=NAMES, readings_max=readings_max)
 
 
 def _answer(

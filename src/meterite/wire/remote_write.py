@@ -5,9 +5,9 @@
     metadata  help and unit, to describe what is made by the name of
 
 What this file guarantees: any bytes give columns or one of our errors; a sample is taken or rejected, by its number in
-the request (from 0; a histogram is a number, too); time is linear in the body. What was kept in :class:`Names` makes
-the next request faster and changes nothing of what it says: a series is taken by its bytes only where those bytes,
-whole, were labels before and all that follows them are samples.
+the request (from 0; a histogram is a number, too); time is linear in the body. Names are kept from request to request,
+which changes nothing of what is said: a series is taken by its bytes only where those bytes, whole, were labels before
+and all that follows them are samples.
 
 Rejected: a series without ``__name__``, with a label twice, or with a name that can't be kept; in 2.0 one whose
 references are odd in number or lead nowhere; native histograms, which have no place among readings of one number.
@@ -33,15 +33,12 @@ if TYPE_CHECKING:
 
     from meterite.model.columns import Decoded
     from meterite.model.errors import MalformedError
+    from meterite.wire.names import Known, Names
 
 MESSAGE_1: Final = "prometheus.WriteRequest"
 MESSAGE_2: Final = "io.prometheus.write.v2.Request"
 NAME: Final = "__name__"
 SYMBOLS_MAX: Final = 1 << 20
-NAMES_BYTES_MAX: Final = 64 * 1024 * 1024
-
-_LABEL_BYTES: Final = 150
-"""What a label costs in memory, about, beside its characters."""
 
 # number << 3 | wire type
 _SERIES, _METADATA = 1 << 3 | 2, 3 << 3 | 2
@@ -55,37 +52,6 @@ _HELP_REF_2, _UNIT_REF_2 = 3 << 3, 4 << 3
 
 _SUFFIXES: Final = {1: ("", "_total"), 3: ("", "_bucket", "_sum", "_count"), 5: ("", "_sum", "_count")}
 """By a family's type in 1.0, what the names of its series end with."""
-
-
-class Names:
-    """Names of series by what they were written as, kept from request to request; bounded, and then forgotten whole.
-
-    Equal names are one object, so that a request tells them apart without looking into them.
-    """
-
-    def __init__(self, bytes_max: int = NAMES_BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._one: dict[SeriesKey, SeriesKey] = {}
-        self.by_raw: dict[bytes | tuple[str, ...], SeriesKey] = {}
-
-    def keep(self, raw: bytes | tuple[str, ...], key: SeriesKey, size: int) -> SeriesKey:
-        """The object that stands for the name; ``size`` is that of what it was written as."""
-        one = self.one(key)
-        self.by_raw[raw] = one
-        self._bytes += 2 * size
-        return one
-
-    def one(self, key: SeriesKey) -> SeriesKey:
-        self._bytes += _LABEL_BYTES * (1 + len(key.labels))
-        return self._one.setdefault(key, key)
-
-    def make_room(self) -> None:
-        """To be called between requests, since within one an object stands for a name."""
-        if self._bytes > self._bytes_max:
-            self.by_raw.clear()
-            self._one.clear()
-            self._bytes = 0
 
 
 def message_of(content_type: str | None) -> str:
@@ -107,9 +73,8 @@ def message_of(content_type: str | None) -> str:
 
 def decode_remote_write(body: bytes, *, message: str, names: Names, readings_max: int) -> Decoded:
     """The samples of a body, unpacked. MalformedError, TooLargeError."""
-    names.make_room()
     decode = _decode_2 if message == MESSAGE_2 else _decode_1
-    return decode(body, names, Samples(body, readings_max)).decoded()
+    return decode(body, names.known(), Samples(body, readings_max)).decoded()
 
 
 def _key(labels: Iterable[tuple[str, str]]) -> SeriesKey:
@@ -129,13 +94,14 @@ def _key(labels: Iterable[tuple[str, str]]) -> SeriesKey:
 # 1.0
 
 
-def _decode_1(body: bytes, names: Names, samples: Samples) -> Samples:
+def _decode_1(body: bytes, names: Known, samples: Samples) -> Samples:
     series = _Series1(body, names, samples)
+    by_raw = names.within(MESSAGE_1)
     known = not body
     at = 0
     while at < len(body):
         start = at
-        at = samples.take_singles(at, _SERIES, names.by_raw)
+        at = samples.take_singles(at, _SERIES, by_raw)
         known = known or at > start
         if at == len(body):
             break
@@ -160,10 +126,10 @@ def _another(message: str) -> MalformedError:
 class _Series1:
     """Series after series: by their bytes where their labels were seen before, else label by label."""
 
-    def __init__(self, body: bytes, names: Names, samples: Samples) -> None:
+    def __init__(self, body: bytes, names: Known, samples: Samples) -> None:
         self._body = body
         self._names = names
-        self._known = names.by_raw.get
+        self._known = names.within(MESSAGE_1).get
         self._samples = samples
         self._samples_bytes = 0
 
@@ -212,7 +178,7 @@ class _Series1:
         raw = self._body[start : labels[-1][1]]
         if [place for _, *place in pb.fields(raw)] != [[at - start, end - start] for at, end in labels]:
             return self._names.one(key)
-        return self._names.keep(raw, key, len(raw))
+        return self._names.keep(MESSAGE_1, raw, key)
 
 
 def _by_tag(body: bytes, start: int, end: int) -> dict[int, list[tuple[int, int]]]:
@@ -271,7 +237,7 @@ def _or_nothing(check: Callable[[str], str], text: str) -> str:
 # 2.0
 
 
-def _decode_2(body: bytes, names: Names, samples: Samples) -> Samples:
+def _decode_2(body: bytes, names: Known, samples: Samples) -> Samples:
     symbols: list[str] = []
     places: list[tuple[int, int]] = []  # symbols may stand behind what refers to them
     for tag, start, end in pb.fields(body):
@@ -296,10 +262,11 @@ def _decode_2(body: bytes, names: Names, samples: Samples) -> Samples:
 class _Series2:
     """Series after series, their labels by reference. Within a request the same references are the same labels."""
 
-    def __init__(self, body: bytes, symbols: Sequence[str], names: Names, samples: Samples) -> None:
+    def __init__(self, body: bytes, symbols: Sequence[str], names: Known, samples: Samples) -> None:
         self._body = body
         self._symbols = symbols
         self._names = names
+        self._known = names.within(MESSAGE_2).get
         self._samples = samples
         self._told: set[tuple[str, bytes]] = set()
 
@@ -334,15 +301,14 @@ class _Series2:
             raise InvalidInputError(
                 "symbol-unknown", f"A series refers to symbols that the request doesn't have: {max(refs)}."
             ) from exc
-        known = self._names.by_raw.get(raw)
+        known = self._known(raw)
         if known is not None:
             return known
         if len(raw) % 2:
             raise InvalidInputError(
                 "symbols-odd", "A series refers to names without values: labels are pairs."
             )
-        key = _key(zip(raw[::2], raw[1::2], strict=True))
-        return self._names.keep(raw, key, sum(map(len, raw)))
+        return self._names.keep(MESSAGE_2, raw, _key(zip(raw[::2], raw[1::2], strict=True)))
 
     def _describe(self, code: str, start: int, end: int) -> None:
         place = (code, self._body[start:end])

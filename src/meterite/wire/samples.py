@@ -21,11 +21,12 @@ from meterite.wire import protobuf as pb
 from meterite.wire.gather import too_many
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from meterite.model.columns import SeriesKey
+    from meterite.wire.names import Kept
 
 DESCRIBED_MAX: Final = 100_000
 
@@ -65,7 +66,7 @@ class Samples:
         self._skipped = 0
         self._described: dict[str, Described] = {}
 
-    def take_singles(self, at: int, tag: int, known: Mapping[bytes | tuple[str, ...], SeriesKey]) -> int:
+    def take_singles(self, at: int, tag: int, known: Kept) -> int:
         """Series of this tag, each one sample of usual shape behind known labels. Where there is something else.
 
         Most requests are nothing else, and so all of it stands here in one loop.
