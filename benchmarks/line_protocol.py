@@ -1,97 +1,141 @@
-"""Line protocol: what decoding costs a reading, and the whole way through ``POST /write``, compaction included.
+"""Line protocol: what decoding costs a reading, and the whole way through ``POST /write``, beside VictoriaMetrics.
 
-1,000 series in each request of 5,000 lines: one field a line, and ten. Decoding is measured in this process, the way of
-the requests as in ``post_readings``.
+1,000 series in each request of 5,000 lines: one field a line, and ten. Decoding is measured in this process, compiled
+and plain by turns. Both servers get the same bodies, each in a process of its own that is new each turn, by turns; a
+first part of the requests, in which series are new, isn't measured. Ours goes on to be measured until it rests.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from benchmarks.load import request, send
 from benchmarks.measure import Row, median, own_cpu_s
 from benchmarks.post_readings import rest
-from benchmarks.servers import TOKEN, meterite
-from benchmarks.stores import START_US
-from meterite.wire.line_protocol import decode_line_protocol
+from benchmarks.servers import TOKEN, Server, meterite, peer
+from meterite.wire import compiled, line_protocol
 
-LINES = 5000
-HOSTS = 1000
-CONNECTIONS = 4
-STEP_NS = 10 * 10**9
-READINGS_MAX = 1_000_000
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from meterite.api.ingest import Decode
+
+LINES: Final = 5000
+HOSTS: Final = 1000
+CONNECTIONS: Final = 4
+WARM: Final = 10
+STEP_NS: Final = 10 * 10**9
+AGO_S: Final = 7 * 86_400  # within what VictoriaMetrics keeps
+READINGS_MAX: Final = 1_000_000
+BAR: Final = 0.5
+TURNS_DECODING: Final = 7
+OURS: Final = "Meterite"
+THEIRS: Final = "VictoriaMetrics"
+_VICTORIA: Final = (
+    "victoria-metrics",
+    "-storageDataPath={directory}/data",
+    "-httpListenAddr=127.0.0.1:{port}",
+)
 
 
 def run(*, full: bool) -> list[Row]:
-    count, turns = (400, 5) if full else (100, 3)
+    count, turns = (800, 5) if full else (200, 3)
     rows: list[Row] = []
     for what, fields in (("one field a line", 1), ("ten fields a line", 10)):
-        decoding = median([_decoded(fields) for _ in range(7)])
-        requests = max(1, count // fields)
-        before, after = zip(*[_sent(fields, requests) for _ in range(turns)], strict=True)
-        size = len(_body(np.random.default_rng(1), 0, fields)) // LINES
-        readings = requests * LINES * fields / 1e6
-        how = f"{HOSTS} hosts, lines of {size} bytes; median of {turns} servers, {readings:g} M readings each"
-        rest_of_it = (
-            f"{median(after):.2f} µs until the server rests; decoding is {decoding / median(before):.0%}"
-        )
-        rows += [
-            Row(
-                f"line protocol, {what}: CPU to decode a reading",
-                decoding,
-                "µs",
-                note="plain Python, median of 7",
-            ),
-            Row(
-                f"`POST /write`, {what}: CPU a reading",
-                median(before),
-                "µs",
-                note=f"{how}; {rest_of_it}",
-            ),
-        ]
+        rows += _decoding(what, fields)
+        rows += _whole(what, fields, max(20, count // fields), turns)
     return rows
 
 
-def _decoded(fields: int) -> float:
+def _decoding(what: str, fields: int) -> list[Row]:
     body = _body(np.random.default_rng(1), 0, fields)
-    began = own_cpu_s()
-    rounds = 0
-    while own_cpu_s() - began < 0.3:
-        decode_line_protocol(body, precision="ns", readings_max=READINGS_MAX)
+    decoders: dict[str, Decode] = {
+        "compiled": lambda body, readings_max: compiled.decode_line_protocol(
+            body, precision="ns", readings_max=readings_max
+        ),
+        "plain": lambda body, readings_max: line_protocol.decode_line_protocol(
+            body, precision="ns", readings_max=readings_max
+        ),
+    }
+    found: dict[str, list[float]] = {name: [] for name in decoders}
+    for _ in range(TURNS_DECODING):
+        for name, decode in decoders.items():
+            found[name].append(_decoded(decode, body) / (LINES * fields) * 1e6)
+    how = f"median of {TURNS_DECODING} by turns, lines of {len(body) // LINES} bytes"
+    if not compiled.COMPILED:
+        how += "; no extension is built, so all is plain"
+    return [
+        Row(f"line protocol, {what}: CPU to decode a reading, {name}", median(each), "µs", note=how)
+        for name, each in found.items()
+    ]
+
+
+def _decoded(decode: Decode, body: bytes) -> float:
+    began, rounds = own_cpu_s(), 0
+    while own_cpu_s() - began < 0.2:
+        decode(body, readings_max=READINGS_MAX)
         rounds += 1
-    return (own_cpu_s() - began) / (rounds * LINES * fields) * 1e6
+    return (own_cpu_s() - began) / rounds
 
 
-def _sent(fields: int, count: int) -> tuple[float, float]:
+def _whole(what: str, fields: int, count: int, turns: int) -> list[Row]:
     rng = np.random.default_rng(1)
-    place = f"/write?x-auth-token={TOKEN}"
-    requests = [request("POST", place, _body(rng, n, fields), TOKEN, "text/plain") for n in range(count)]
-    with tempfile.TemporaryDirectory() as name, meterite(Path(name)) as server:
-        for n in range(fields):
-            server.ask("POST", "/metric/", {"code": f"cpu_{_field(n)}", "name": _field(n)})
+    bodies = [_body(rng, n, fields) for n in range(WARM + count)]
+    found: dict[str, list[tuple[float, float]]] = {OURS: [], THEIRS: []}
+    for _ in range(turns):
+        for name, figures in found.items():
+            figures.append(_sent(name, bodies))
+    readings = count * LINES * fields / 1e6
+    (ours, rested), (theirs, _) = (map(median, zip(*each, strict=True)) for each in found.values())
+    how = f"{HOSTS:,} hosts, median of {turns} servers by turns, {readings:g} M readings each"
+    return [
+        Row(
+            f"`POST /write`, {what}: CPU ÷ VictoriaMetrics', up to the answer",
+            ours / theirs,
+            "×",
+            BAR,
+            note=how,
+        ),
+        Row(
+            f"`POST /write`, {what}: CPU a reading",
+            ours / readings,
+            "µs",
+            note=f"{rested / readings:.2f} µs until the server rests",
+        ),
+        Row("the same, VictoriaMetrics", theirs / readings, "µs", note="not durable when it answers"),
+    ]
+
+
+def _server(name: str, directory: Path) -> AbstractContextManager[Server]:
+    return meterite(directory) if name == OURS else peer(_VICTORIA, directory, "/health")
+
+
+def _sent(name: str, bodies: list[bytes]) -> tuple[float, float]:
+    """The CPU up to the last answer and, of ours, until the server rests."""
+    place = f"/write?x-auth-token={TOKEN}" if name == OURS else "/write"
+    requests = [request("POST", place, body, TOKEN, "text/plain") for body in bodies]
+    with tempfile.TemporaryDirectory() as directory, _server(name, Path(directory)) as server:
+        send(server.port, requests[:WARM], connections=1, total=WARM)
         before = server.cpu_s()
-        send(server.port, requests, connections=CONNECTIONS, total=count)
+        send(server.port, requests[WARM:], connections=CONNECTIONS, total=len(requests) - WARM)
         answered = server.cpu_s() - before
-        rested = rest(server) - before
-    readings = count * LINES * fields
-    return answered / readings * 1e6, rested / readings * 1e6
-
-
-def _field(n: int) -> str:
-    return f"usage_{n}"
+        return answered, rest(server) - before if name == OURS else answered
 
 
 def _body(rng: np.random.Generator, turn: int, fields: int) -> bytes:
     """Two-decimal values; each host's times go on from request to request."""
     each = LINES // HOSTS
+    start_ns = (int(time.time()) // 3600 * 3600 - AGO_S) * 10**9
     values = np.round(50 + 10 * rng.standard_normal((LINES, fields)), 2).tolist()
     lines = []
     for n in range(LINES):
         host = n % HOSTS
-        at_ns = START_US * 1000 + (turn * each + n // HOSTS) * STEP_NS
-        row = ",".join(f"{_field(k)}={value}" for k, value in enumerate(values[n]))
+        at_ns = start_ns + (turn * each + n // HOSTS) * STEP_NS
+        row = ",".join(f"usage_{k}={value}" for k, value in enumerate(values[n]))
         lines.append(f"cpu,host=host-{host:04},rack=r{host % 7},region=eu-west {row} {at_ns}")
     return "\n".join(lines).encode()
