@@ -86,6 +86,22 @@ def test_the_full_receipt_compares(client, three):
     assert "replaced" not in client.post("/readings", json=three).json()
 
 
+def test_the_full_receipt_tells_events(client):
+    """Those that the request's readings raised, none where they raised none, and the same again under its key."""
+    client.post("/metric/", json={"code": "L", "name": "n", "max_reading": 10})
+    rows = [{"metric": "L", "reading": value, "labels": {"n": str(value)}} for value in (5, 11, 12)]
+    asked = {"params": {"receipt": "full"}, "headers": {"idempotency-key": "k"}}
+    first = client.post("/readings", json=rows, **asked)
+    told = [client.get(f"/events/{id_}").json()["data"]["labels"]["n"] for id_ in first.json()["events"]]
+    assert sorted(told) == ["11", "12"]
+    assert [event["id"] for event in client.get("/events").json()["events"]] == first.json()["events"]
+    assert client.post("/readings", json=rows, **asked).content == first.content
+    quiet = client.post("/readings", json=rows[:1], params={"receipt": "full"}).json()
+    assert quiet["events"] == []
+    nothing = client.post("/readings", json=[], params={"receipt": "full"}).json()
+    assert nothing["events"] == []
+
+
 def test_rows_come_back(client, three):
     """In order of time, or the newest first; bounds: start included, end not; labels all must hold."""
     rows = client.get("/metric/M1/readings").json()

@@ -66,7 +66,7 @@ class Raised:
             clock = read_clock(conn)
             after = Clock(clock.seq + 1, clock.next_recorded_at(self.now), clock.catalog_version)
             write_clock(conn, after)
-            return self.store.events.insert(
+            rows = self.store.events.insert(
                 driver_of(conn),
                 after.seq,
                 org_id,
@@ -75,6 +75,7 @@ class Raised:
                 names=self.names,
                 recorded_at_us=after.recorded_at,
             )
+            return rows[-1][0] if rows else 0
 
     def all(self, org="here", **filters):
         """All pages' events."""

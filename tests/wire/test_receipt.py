@@ -9,12 +9,15 @@ from meterite.wire.receipt import encode_receipt
 
 
 def test_a_receipt_has_what_the_client_asked_for():
-    """``replaced`` and ``unchanged`` only with ``?receipt=full``."""
+    """``replaced``, ``unchanged`` and ``events`` only with ``?receipt=full``; ``events_more`` where there are more."""
     assert encode_receipt(2, [], 1767225600 * 10**6) == (
         b'{"accepted":2,"rejected":[],"committed_at":"2026-01-01T00:00:00Z"}'
     )
-    full = json.loads(encode_receipt(2, [], 0, replaced=0, unchanged=1))
-    assert (full["replaced"], full["unchanged"]) == (0, 1)
+    full = json.loads(encode_receipt(2, [], 0, replaced=0, unchanged=1, events=()))
+    assert (full["replaced"], full["unchanged"], full["events"]) == (0, 1, [])
+    assert "events_more" not in full
+    more = json.loads(encode_receipt(2, [], 0, events=["id"], events_more=3))
+    assert (more["events"], more["events_more"]) == (["id"], 3)
 
 
 def test_formats_of_lines_tell_lines():

@@ -79,9 +79,7 @@ Precision = Annotated[
 Partial = Annotated[
     Literal["accept"] | None, Query(description="Take the good readings where others are rejected.")
 ]
-Full = Annotated[
-    Literal["full"] | None, Query(description="Compare with the state before: `replaced`, `unchanged`.")
-]
+Full = Annotated[Literal["full"] | None, Query(description="Tell more: `replaced`, `unchanged`, `events`.")]
 
 
 @router.post("/readings", response_model=Receipt, responses=_RECEIPT_PROBLEMS, openapi_extra=_BODY)
@@ -133,6 +131,8 @@ def _told(done: Recorded) -> Response:
         done.replaced,
         done.unchanged,
         counted=done.counted,
+        events=done.events,
+        events_more=done.events_more,
     )
     return json_response(answer, 422 if refused else 200)
 

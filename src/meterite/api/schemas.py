@@ -294,6 +294,10 @@ class Receipt(BaseModel):
     """With `?receipt=full`: how many took the place of another value."""
     unchanged: int = 0
     """With `?receipt=full`: how many changed nothing."""
+    events: list[str] = []
+    """With `?receipt=full`: ids of the events that were raised about the request's series, the first 1,000."""
+    events_more: int = 0
+    """How many more there were."""
 
 
 class Committed(BaseModel):

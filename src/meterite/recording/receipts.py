@@ -5,7 +5,7 @@ What this file guarantees: a receipt that was kept comes back equal, and answers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -14,6 +14,8 @@ from meterite.model.columns import Rejected
 from meterite.model.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meterite.storage.once import KeptReceipt, Once
 
 REJECTED_KEPT_MAX: Final = 1000
@@ -33,7 +35,8 @@ class Recorded:
 class Receipt:
     """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
 
-    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`.
+    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`. ``replaced``, ``unchanged`` and
+    ``events`` (ids of the first that were raised, ``events_more`` counts the others) are None where nobody asked.
     """
 
     accepted: int
@@ -42,6 +45,8 @@ class Receipt:
     replaced: int | None = None
     unchanged: int | None = None
     counted: Literal["index", "line"] = "index"
+    events: Sequence[str] | None = None
+    events_more: int = 0
 
 
 class _Kept(msgspec.Struct, gc=False):
@@ -51,6 +56,8 @@ class _Kept(msgspec.Struct, gc=False):
     rejected: list[tuple[int, str, str]]
     counted: Literal["index", "line"]
     full: bool
+    events: list[str] = []
+    events_more: int = 0
 
 
 class _KeptOne(msgspec.Struct, gc=False):
@@ -58,11 +65,12 @@ class _KeptOne(msgspec.Struct, gc=False):
     reading_at_us: int
 
 
-def encode_kept(
-    accepted: int, rejected: list[Rejected], counted: Literal["index", "line"], *, full: bool
-) -> bytes:
-    shown = [(one.index, one.code, one.reason) for one in rejected[:REJECTED_KEPT_MAX]]
-    return msgspec.json.encode(_Kept(accepted, shown, counted, full))
+def encode_kept(receipt: Receipt) -> bytes:
+    """As it stands when its readings are written, but for what the commit says by itself."""
+    shown = [(one.index, one.code, one.reason) for one in receipt.rejected[:REJECTED_KEPT_MAX]]
+    full, events = receipt.events is not None, list(receipt.events or ())
+    kept = _Kept(receipt.accepted, shown, receipt.counted, full, events, receipt.events_more)
+    return msgspec.json.encode(kept)
 
 
 def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
@@ -73,9 +81,18 @@ def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
 def kept_receipt(kept: KeptReceipt) -> Receipt:
     """The first answer."""
     one = msgspec.json.decode(kept.data, type=_Kept)
-    replaced, unchanged = (kept.replaced, kept.unchanged) if one.full else (None, None)
-    rejected = [Rejected(*row) for row in one.rejected]
-    return Receipt(one.accepted, rejected, kept.recorded_at_us, replaced, unchanged, one.counted)
+    receipt = Receipt(
+        one.accepted, [Rejected(*row) for row in one.rejected], kept.recorded_at_us, counted=one.counted
+    )
+    if not one.full:
+        return receipt
+    return replace(
+        receipt,
+        replaced=kept.replaced,
+        unchanged=kept.unchanged,
+        events=one.events,
+        events_more=one.events_more,
+    )
 
 
 def kept_recorded(kept: KeptReceipt) -> Recorded:

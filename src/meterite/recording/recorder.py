@@ -206,21 +206,25 @@ class Recorder:
         if rejected and not partial:
             return Receipt(0, rejected, None, counted=counted)
         if not len(good) and group is None:
-            none = 0 if full else None
-            return Receipt(0, rejected, self._now(), none, none, counted)
+            nothing = Receipt(0, rejected, self._now(), counted=counted)
+            return replace(nothing, replaced=0, unchanged=0, events=()) if full else nothing
         if len(good):
             append = self._append(version, good, resolution, full=full)
         else:
             org_id = await self._lanes.write(self._store.catalog.org_id, org)
             append = Append(org_id, version, NO_READINGS)
         append.group = group
+
+        def receipt_of(done: Append) -> Receipt:
+            receipt = Receipt(len(good), rejected, done.recorded_at_us, counted=counted)
+            return _with_all(receipt, done) if full else receipt
+
         if once is not None:
-            append.once = replace(once, data=encode_kept(len(good), rejected, counted, full=full))
+            append.once = replace(once, data=lambda done: encode_kept(receipt_of(done)))
         if full:
             await self._lanes.read(self._store.prepare, append)
         await self._group.add(append)
-        replaced, unchanged = (append.replaced, append.unchanged) if full else (None, None)
-        return Receipt(len(good), rejected, append.recorded_at_us, replaced, unchanged, counted)
+        return receipt_of(append)
 
     async def _admitted(self, org: str, decoded: Decoded, *, partial: bool) -> tuple[Resolution, Decoded]:
         """The metrics and series of what may enter, made where they are new; and that, with what is rejected."""
@@ -312,3 +316,14 @@ class Recorder:
             OPEN_LAST if end_us is None else end_us - 1,
             labels,
         )
+
+
+def _with_all(receipt: Receipt, done: Append) -> Receipt:
+    """With what the commit found out for one who asked for it."""
+    return replace(
+        receipt,
+        replaced=done.replaced,
+        unchanged=done.unchanged,
+        events=done.events,
+        events_more=done.events_more,
+    )

@@ -132,26 +132,28 @@ class SqlEvents:
         documents: Sequence[Document] = (),
         names: Mapping[int, Name],
         recorded_at_us: int,
-    ) -> int:
-        """Within the caller's transaction, whose commit is ``seq``; answers the last row's id, 0 for nothing.
+    ) -> list[tuple[int, int]]:
+        """Within the caller's transaction, whose commit is ``seq``; answers each row's id and how many it holds.
 
         ``transitions`` are of TRANSITION; ``names`` has all metrics that the events are about.
         """
         rows = encode_events(transitions, documents, names)
         if not rows:
-            return 0
+            return []
         (last,) = raw.execute(_LAST).fetchone()
         row_id = seq << EVENT_ROW_BITS
         if last is not None and last >= row_id:
             row_id = last + 1
+        inserted = []
         for row in rows:
             if row_id >> EVENT_ROW_BITS != seq:
                 raise UnavailableError("commit-full", "Too many events in one commit; try again.")
             bounds = (row.metric_first, row.metric_last, row.types, row.count, recorded_at_us)
             checksum = event_checksum(row_id, org_id, *bounds, row.data)
             raw.execute(_INSERT, (row_id, org_id, *bounds, checksum, row.data))
+            inserted.append((row_id, row.count))
             row_id += 1
-        return row_id - 1
+        return inserted
 
     def tell(
         self, conn: Connection, org_id: int, documents: Sequence[Document], names: Mapping[int, Name]

@@ -44,11 +44,13 @@ class Append:
     """One request's readings on their way into a commit.
 
     ``version`` is the catalogue version at which they were resolved. ``at_us`` of a row is ``NO_TIME`` where the
-    commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged``, what
-    :meth:`Readings.prepare` found for it is ``prepared``. ``group`` (never with a Single or ``compare``) is changed by
-    the readings, even by none. ``once`` is kept with them. After the commit either ``error`` is set (MovedError where
-    the catalogue of its org changed after ``version``, RepeatedError where its ``once`` was committed before), or
-    ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't written.
+    commit gives the time. ``compare`` (never with a Single) asks for ``replaced`` and ``unchanged`` (what
+    :meth:`Readings.prepare` found for it is ``prepared``), and for the ids of the first 1,000 ``events`` about its
+    series that the commit raised; ``events_more`` counts the others. ``group`` (never with a Single or ``compare``) is
+    changed by the readings, even by none. ``once`` is kept with them. After the commit either ``error`` is set
+    (MovedError where the catalogue of its org changed after ``version``, RepeatedError where its ``once`` was committed
+    before), or ``recorded_at_us`` (and ``given_us``, the first time given, where any was). An ``abandoned`` one isn't
+    written.
     """
 
     org_id: int
@@ -60,6 +62,8 @@ class Append:
     given_us: int = 0
     replaced: int = 0
     unchanged: int = 0
+    events: Sequence[str] = ()
+    events_more: int = 0
     error: Exception | None = None
     prepared: object = None
     once: Once | None = None

@@ -26,13 +26,14 @@ from meterite.storage.schema import JOURNAL_ROW_BITS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
     from meterite.storage.compare import Comparison
     from meterite.storage.database import Database
     from meterite.storage.interface import Append
+    from meterite.storage.raised import Raised
     from meterite.storage.watch import Watch
 
 driver: Final = driver_of
@@ -164,7 +165,7 @@ class Journal:
                 batches.append((org_id, batch))
                 rows += [(org_id, part, data) for part, data in parts]
             if rows:
-                self._watch.judge(conn, clock, batches, given_last)
+                _tell(self._watch.judge(conn, clock, batches, given_last), by_org)
                 self._insert(raw, clock.seq + 1, rows, given_last)
             again = [a for a in taken if a.compare and a.prepared is None]
             keep_receipts(raw, [a for a in taken if not a.compare or a.prepared is not None], given_last)
@@ -312,6 +313,15 @@ def _encode_ahead(appends: Sequence[Append]) -> dict[tuple[int, ...], _Encoded]:
 def _encode(batches: list[Batch]) -> _Encoded:
     batch = join(batches)
     return batch, encode_parts(batch)
+
+
+def _tell(raised: Iterable[Raised], by_org: Mapping[int, Sequence[Append]]) -> None:
+    """Who asked what was replaced learns which events were raised, too."""
+    for events in raised:
+        for append in by_org[events.org_id]:
+            if append.compare and append.prepared is not None:
+                assert isinstance(append.batch, Batch)
+                events.tell(append, append.batch.series)
 
 
 def _is_single(append: Append) -> bool:

@@ -15,7 +15,7 @@ from meterite.storage.database import driver_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from meterite.storage.interface import Append
     from meterite.storage.work import Work
@@ -39,12 +39,13 @@ _SWEEP: Final = (
 class Once:
     """A request that is committed once: digests of its key (32 bytes, with all that the key belongs to) and its body.
 
-    ``data`` is what its answer will be made of, besides what the commit itself says.
+    ``data`` is what its answer will be made of, besides what the commit itself says; where more of that counts than
+    is kept of each, it is made of the append as the commit leaves it.
     """
 
     key: bytes
     body: bytes
-    data: bytes = b""
+    data: bytes | Callable[[Append], bytes] = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def keep_receipts(raw: sqlite3.Connection, appends: Sequence[Append], recorded_a
     for one in appends:
         if one.once is not None:
             numbers = recorded_at_us, one.given_us, one.replaced, one.unchanged
-            raw.execute(_KEEP, (one.org_id, one.once.key, one.once.body, *numbers, one.once.data))
+            data = one.once.data if isinstance(one.once.data, bytes) else one.once.data(one)
+            raw.execute(_KEEP, (one.org_id, one.once.key, one.once.body, *numbers, data))
 
 
 class ReceiptSweep:

@@ -27,6 +27,7 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
+from meterite.storage.raised import Raised
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
 from meterite.storage.state import everything
@@ -282,13 +283,14 @@ class Watch:
 
     def judge(
         self, conn: Connection, clock: Clock, batches: list[tuple[int, Batch]], recorded_at_us: int
-    ) -> None:
-        """Judge the readings of commit ``clock.seq + 1`` by org, and write what they raise.
+    ) -> list[Raised]:
+        """Judge the readings of commit ``clock.seq + 1`` by org, and write what they raise; answers that.
 
         Before the readings themselves are written; ``clock`` is as of the transaction, and shows what isn't ours.
         """
         if clock.seq != self._own_seq:
             self._foreign_seq = clock.seq
+        raised = []
         for org_id, batch in batches:
             org = self._up_to_date(conn, clock, org_id)
             if len(batch) <= _FEW and not org.silent and org.nothing_new(batch):
@@ -300,7 +302,7 @@ class Watch:
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
             if len(found) or resumed:
                 about = {series >> SERIES_ORDINAL_BITS for series in found["series"].tolist()}
-                self._events.insert(
+                rows = self._events.insert(
                     raw,
                     clock.seq + 1,
                     org_id,
@@ -309,6 +311,8 @@ class Watch:
                     names=org.names(about | {document.metric_id for document in resumed}),
                     recorded_at_us=recorded_at_us,
                 )
+                raised.append(Raised(org_id, recorded_at_us, rows, found, resumed))
+        return raised
 
     def _up_to_date(self, conn: Connection, clock: Clock, org_id: int) -> OrgWatch:
         org = self._orgs.get(org_id)

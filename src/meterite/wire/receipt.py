@@ -1,7 +1,7 @@
 """The answer to ``POST /readings``.
 
 What this file guarantees: however many readings were rejected, at most :data:`REJECTED_SHOWN_MAX` are listed;
-the rest is counted in ``rejected_more``, which stands there only where there is a rest.
+the rest is counted in ``rejected_more``, which stands there only where there is a rest. So of events.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ def encode_receipt(
     unchanged: int | None = None,
     *,
     counted: Literal["index", "line"] = "index",
+    events: Sequence[str] | None = None,
+    events_more: int = 0,
 ) -> bytes:
-    """``committed_at`` is null where nothing was written; ``replaced`` and ``unchanged`` stand where
+    """``committed_at`` is null where nothing was written; ``replaced``, ``unchanged`` and ``events`` stand where
     they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``.
     """
     shown = rejected[:REJECTED_SHOWN_MAX]
@@ -44,4 +46,8 @@ def encode_receipt(
         receipt["replaced"] = replaced
     if unchanged is not None:
         receipt["unchanged"] = unchanged
+    if events is not None:
+        receipt["events"] = list(events)
+    if events_more:
+        receipt["events_more"] = events_more
     return msgspec.json.encode(receipt)

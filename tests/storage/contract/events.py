@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,8 @@ from meterite.model.errors import InvalidInputError, NotFoundError
 from meterite.model.event import EventType
 from meterite.model.limits import AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS, MetricSpec, Notify
-from storage.place import AT, push
+from meterite.storage.interface import Append
+from storage.place import AT, batch_of, push
 
 SPEC = MetricSpec(code="m", name="M", min_reading=0.0, max_reading=10.0)
 ABOVE, BELOW, CLEARED = EventType.ABOVE_MAX, EventType.BELOW_MIN, EventType.CLEARED
@@ -45,6 +47,28 @@ class EventTests:
     def limited(self, store):
         """A metric from 0 to 10."""
         return store.catalog.create("here", SPEC)
+
+    def test_who_compares_is_told_them(self, store, here, limited):
+        """Of the series of each request; quiet ones, those of others in the commit and earlier ones are none."""
+        version = store.catalog.changed(-1)[0]
+        other = store.catalog.create("here", replace(SPEC, code="n", name="N"))
+        appends = [
+            Append(here, version, batch_of([(metric.series_first, AT + at, value)]), compare=compare)
+            for metric, at, value, compare in (
+                (limited, 1, 11.0, True),
+                (limited, 2, 12.0, False),
+                (other, 1, 5.0, True),
+                (other, 2, -1.0, True),
+            )
+        ]
+        store.commit(appends[:2])
+        (above,) = pages(store.events)
+        assert [list(one.events) for one in appends[:2]] == [[above.id], []]
+        store.commit(appends[2:3])
+        assert list(appends[2].events) == []
+        store.commit(appends[3:])
+        assert list(appends[3].events) == [pages(store.events)[1].id]
+        assert [one.events_more for one in appends] == [0] * 4
 
     def test_a_commit_raises_what_its_readings_mean(self, store, here, limited, settle, start):
         """A crossing and a clearing each once; late outside is told, too; in every worker, and after a restart."""
