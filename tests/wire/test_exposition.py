@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME, Described, SeriesKey
 from meterite.model.errors import MalformedError, MeteriteError, TooLargeError
 from meterite.model.time import AT_LAST_US
 from meterite.wire.exposition import decode_exposition, is_openmetrics
+from wire.known_names import check_known_names
 
 PLAIN, OPEN = {"readings_max": 10_000}, {"readings_max": 10_000, "openmetrics": True}
 
@@ -374,6 +376,65 @@ def test_any_bytes(body, options):
 @settings(max_examples=100_000, deadline=None)
 def test_any_bytes_for_long(body, options):
     is_sound(body, options)
+
+
+NAMED = st.sampled_from(
+    [
+        "a",
+        "a{}",
+        'a{x="1"}',
+        'a{x="1",}',
+        '{"a",x="1"}',
+        'a {x="1"}',
+        'a{x="\\\\"}',
+        'a{x="\\y"}',
+        'b{x="}"}',
+        "é",
+        "a_total",
+    ]
+)
+FOLLOWED = st.sampled_from(
+    [
+        "",
+        " ",
+        " 1",
+        "1",
+        "\t1",
+        " 1 5",
+        " 1 5 6",
+        " 1_0",
+        " NaN",
+        " x",
+        " 1 x",
+        " 1 # {} 1",
+        " # {} 1",
+        ' 1 # {b="}"} 1 5',
+        " 1\r",
+    ]
+)
+LINES = st.tuples(NAMED, FOLLOWED).map("".join) | st.sampled_from(
+    ["# HELP a b", "# UNIT a_total s", "", "a 1"]
+)
+REQUESTS = st.tuples(
+    st.lists(LINES, max_size=6).map("\n".join) | st.lists(PIECES, max_size=20).map("".join),
+    st.booleans(),
+    st.sampled_from([{}, {"x": "2"}, {"x": ""}, {"job": "é", "x": "1"}]),
+)
+
+
+@given(requests=st.lists(REQUESTS, min_size=2, max_size=4))
+@example(requests=[('a{x="\\y"} 1', True, {}), ('a{x="\\y"} 1', False, {})])
+def test_known_names_change_nothing(requests):
+    """Whatever was read before, in this format or the other, under these labels or others."""
+    check_known_names(
+        [
+            (
+                functools.partial(decode_exposition, readings_max=7, openmetrics=openmetrics, labels=labels),
+                (text + "\n# EOF" * openmetrics).encode(),
+            )
+            for text, openmetrics, labels in requests
+        ]
+    )
 
 
 HOSTILE = {

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
 from meterite.api.describe import body
-from meterite.api.ingest import ingest
+from meterite.api.ingest import NAMES, ingest
 from meterite.api.paths import raw_path
 from meterite.api.plain import TextRoute, refused, texts
 from meterite.model.columns import NO_TIME
@@ -110,7 +110,7 @@ def decode_pushed(body: bytes, *, readings_max: int, content_type: str, grouping
     else:
         openmetrics = is_openmetrics(body, content_type)
         decoded = decode_exposition(
-            body, readings_max=readings_max, openmetrics=openmetrics, labels=grouping.labels
+            body, readings_max=readings_max, openmetrics=openmetrics, labels=grouping.labels, names=NAMES
         )
     _check_times(decoded)
     _check_distinct(decoded)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
 from meterite.api.describe import body
-from meterite.api.ingest import ingest
+from meterite.api.ingest import NAMES, ingest
 from meterite.api.paths import raw_path
 from meterite.api.plain import TextRoute, refused, texts
 from meterite.model.columns import NO_TIME
@@ -148,7 +148,12 @@ def _exposition(request: Request, labels: Mapping[str, str]) -> Decode:
     def decode(body: bytes, *, readings_max: int) -> Decoded:
         openmetrics = is_openmetrics(body, content_type)
         return decode_exposition(
-            body, readings_max=readings_max, openmetrics=openmetrics, labels=above, at_us=at_us
+            body,
+            readings_max=readings_max,
+            openmetrics=openmetrics,
+            labels=above,
+            at_us=at_us,
+            names=NAMES,
         )
 
     return decode

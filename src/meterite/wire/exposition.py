@@ -23,11 +23,13 @@ from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MalformedError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US, check_range, excerpt
 from meterite.wire.gather import Gathered, too_many
+from meterite.wire.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from meterite.model.columns import Decoded
+    from meterite.model.columns import Decoded, SeriesKey
+    from meterite.wire.names import Known
 
 INVALID: Final = "exposition-invalid"
 OPENMETRICS: Final = "application/openmetrics-text"
@@ -62,10 +64,6 @@ class _UnreadableError(Exception):
         self.what = what
 
 
-def _refuse(place: int, what: str) -> None:
-    raise _UnreadableError(place, what)
-
-
 def is_openmetrics(body: bytes, content_type: str = "") -> bool:
     """By its end, which 0.0.4 would take for a comment; or by what it is called."""
     return content_type == OPENMETRICS or body[-16:].rstrip().endswith(_EOF.encode())
@@ -78,15 +76,20 @@ def decode_exposition(
     openmetrics: bool = False,
     labels: Mapping[str, str] | None = None,
     at_us: int = NO_TIME,
+    names: Names | None = None,
 ) -> Decoded:
-    """``labels`` stand above the body's own, an empty one takes one away; ``at_us`` is the time where none is said."""
+    """``labels`` stand above the body's own, an empty one takes one away; ``at_us`` is the time where none is said.
+
+    ``names`` are what earlier requests left.
+    """
     bound = 2 * max(readings_max, _LINES_FREE)
     if len(body) > bound and body.count(b"\n") > bound:
         raise too_many(readings_max)
     lines = _text(body).split("\n")
     if openmetrics:
         lines = _without_end(lines)
-    reader = _Reader(readings_max, openmetrics=openmetrics, labels=labels or {}, at_us=at_us)
+    known = (names or Names()).known()
+    reader = _Reader(readings_max, known, openmetrics=openmetrics, labels=labels or {}, at_us=at_us)
     reader.read(lines)
     return reader.decoded()
 
@@ -112,55 +115,54 @@ def _without_end(lines: list[str]) -> list[str]:
 
 
 class _Reader:
-    """Series that were met are known by the text they were written in; a line of one costs one look-up."""
+    """Series that were met are known by the text they were written in, up to its } or blank.
+
+    A line that goes on otherwise than with a value and a time is read as if its series weren't known.
+    """
 
     def __init__(
-        self, readings_max: int, *, openmetrics: bool, labels: Mapping[str, str], at_us: int
+        self, readings_max: int, known: Known, *, openmetrics: bool, labels: Mapping[str, str], at_us: int
     ) -> None:
         self._gathered = Gathered(readings_max, counted="line", unit="s" if openmetrics else "ms")
         self._openmetrics = openmetrics
         self._labels = labels
         self._at_us = at_us
-        self._bare: dict[str, int] = {}
-        self._braced: dict[str, int] = {}
+        self._known = known
+        meaning = ("exposition", openmetrics, tuple(labels.items()))
+        self._bare, self._braced = (*meaning, " "), (*meaning, "}")
         self._families: dict[str, list[str]] = {}
 
     def read(self, lines: Iterable[str]) -> None:
-        """A known series' line may have any value and time behind it: what precedes them was read before."""
-        bare, braced, time_us, default_us = self._bare, self._braced, self._time_us, self._at_us
-        key_index: list[int] = []
+        bare, braced = self._known.within(self._bare).get, self._known.within(self._braced).get
+        time_us, default_us = self._time_us, self._at_us
+        keys: list[SeriesKey] = []
         at_us: list[int] = []
         values: list[float] = []
         rows: list[int] = []
         for number, line in enumerate(lines, 1):
-            head, brace, tail = line.rpartition("}")
-            if brace:
-                known = braced.get(head)
+            head, end, tail = line.rpartition("}")
+            if end:
+                key = braced(head)
             else:
                 head, _, tail = line.partition(" ")
-                known = bare.get(head)
+                key = bare(head)
+            parts = tail.split()
             try:
-                if known is None:
-                    found = self._new(line)
+                if key is None or not 0 < len(parts) < 3 or "_" in tail or not tail.isascii():
+                    found = self._exactly(line)
                     if found is None:
                         continue
-                    known, tail = found
-                parts = tail.split()
-                if not 0 < len(parts) < 3 or "_" in tail or not tail.isascii():
-                    _refuse(
-                        len(line) - len(tail.lstrip(" \t")),
-                        "a value must stand here, and perhaps a time behind it",
-                    )
+                    key, parts = found
                 value = float(parts[0])
                 time = default_us if len(parts) == 1 else time_us(parts[1])
             except (_UnreadableError, InvalidInputError, ValueError) as exc:
                 self._reject(number, line, exc)
                 continue
-            key_index.append(known)
+            keys.append(key)
             at_us.append(time)
             values.append(value)
             rows.append(number)
-        self._gathered.add_many(key_index, at_us, values, rows)
+        self._gathered.add_each(keys, at_us, values, rows)
 
     def decoded(self) -> Decoded:
         self._describe()
@@ -174,8 +176,8 @@ class _Reader:
         else:
             self._gathered.reject(number, INVALID, f"The value is not a number: {excerpt(line[-60:])}.")
 
-    def _new(self, line: str) -> tuple[int, str] | None:
-        """The place of a series' key and what follows it. None where the line has no sample."""
+    def _exactly(self, line: str) -> tuple[SeriesKey, list[str]] | None:
+        """A series' key, and the value and perhaps the time behind it. None where the line has no sample."""
         start = line.lstrip(" \t\r")[:1]
         if not start:
             return None
@@ -183,17 +185,23 @@ class _Reader:
             self._comment(line)
             return None
         code, labels, end = _series(line, openmetrics=self._openmetrics)
-        place = self._gathered.place(self._gathered.key(code, {**labels, **self._labels}))
+        key = self._gathered.key(code, {**labels, **self._labels})
         tail = line[end:]
         if line[end - 1] == "}":
-            self._braced[line[: end - 1]] = place
+            key = self._known.keep(self._braced, line[: end - 1], key)
         elif tail.startswith(" "):
-            self._bare[line[:end]] = place
-        elif not tail.startswith("\t"):
+            key = self._known.keep(self._bare, line[:end], key)
+        elif tail.startswith("\t"):
+            key = self._known.one(key)
+        else:
             raise _UnreadableError(end, "a name has letters, digits, _ and :, or quotes and braces around it")
         if self._openmetrics and "#" in tail:
             tail = self._without_exemplar(line, end)
-        return place, tail
+        parts = tail.split()
+        if not 0 < len(parts) < 3 or "_" in tail or not tail.isascii():
+            place = len(line) - len(tail.lstrip(" \t"))
+            raise _UnreadableError(place, "a value must stand here, and perhaps a time behind it")
+        return key, parts
 
     def _without_exemplar(self, line: str, end: int) -> str:
         sign = line.index("#", end)

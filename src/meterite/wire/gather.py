@@ -33,7 +33,8 @@ class Gathered:
         self._readings_max = readings_max
         self._counted: Literal["index", "line"] = counted
         self._unit = unit
-        self._keys: dict[SeriesKey, int] = {}
+        self._keys: list[SeriesKey] = []
+        self._places: dict[SeriesKey | int, int] = {}
         self._key_index: list[int] = []
         self._at_us: list[int] = []
         self._values: list[float] = []
@@ -48,7 +49,19 @@ class Gathered:
 
     def place(self, key: SeriesKey) -> int:
         """Where the key stands among all, for :meth:`add_many` and others; worth keeping, too."""
-        return self._keys.setdefault(key, len(self._keys))
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self._keys)
+            self._keys.append(key)
+        return place
+
+    def place_one(self, key: SeriesKey) -> int:
+        """The same where equal keys are one object, as ``names.py`` gives them; all must be placed like this, then."""
+        place = self._places.get(id(key))
+        if place is None:
+            place = self._places[id(key)] = len(self._keys)
+            self._keys.append(key)
+        return place
 
     def codes(self) -> set[str]:
         """Of all keys so far."""
@@ -73,6 +86,10 @@ class Gathered:
         self._at_us += at_us
         self._values += values
         self._rows += rows
+
+    def add_each(self, keys: list[SeriesKey], at_us: list[int], values: list[float], rows: list[int]) -> None:
+        """Readings in columns, by keys as :meth:`place_one` takes them. TooLargeError beyond ``readings_max``."""
+        self.add_many(list(map(self.place_one, keys)), at_us, values, rows)
 
     def extend(self, places: Sequence[int], at_us: int, values: Iterable[float], row: int) -> None:
         """Readings of one time and one place in the request. TooLargeError beyond ``readings_max``."""
@@ -103,7 +120,7 @@ class Gathered:
 
     def decoded(self) -> Decoded:
         """All of it, without the keys that no reading has."""
-        keys, key_index = list(self._keys), np.array(self._key_index, np.uint32)
+        keys, key_index = self._keys, np.array(self._key_index, np.uint32)
         if self._rejected:
             used = np.unique(key_index)
             place = np.zeros(len(keys), np.uint32)
