@@ -6,6 +6,7 @@ Generated from the table of doors, so that one that is added has to say its shap
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 from google.rpc.status_pb2 import Status
@@ -17,6 +18,8 @@ from meterite.api.plain import TextRoute
 from meterite.api.protocol import ProtocolRoute
 from meterite.api.remote_write import RemoteWriteRoute
 from meterite.api.route import PlaceRoute
+from wire.otlp_messages import export, gauge, point
+from wire.prometheus_messages import write_request
 
 PROTOBUF = "application/x-protobuf"
 LIMIT = 65_536
@@ -148,3 +151,40 @@ def test_otlp_in_json(client):
     answer = client.post("/v1/metrics", token=None, json={})
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["code"] == 16
+
+
+def exemplar_1():
+    request = write_request([({"__name__": "m"}, [(1_790_000_000_000, 1)])])
+    request.timeseries[0].exemplars.add(value=1, timestamp=1_790_000_000_000)
+    return request.SerializeToString()
+
+
+def collectd_list(*values):
+    kinds = {"dstypes": ["gauge"] * len(values), "dsnames": [f"n{n}" for n in range(len(values))]}
+    place = {"host": "h", "plugin": "p", "plugin_instance": "", "type": "t", "type_instance": ""}
+    return json.dumps([{"values": values, "time": 1769817600.25, "interval": 10.0} | kinds | place])
+
+
+SKIPPED = [
+    ("/api/v1/import", '{"metric":{"__name__":"m"},"values":[1,null],"timestamps":[1,2]}', 204),
+    ("/api/v1/import/csv?format=1:metric:m,2:metric:n", "1,\n", 204),
+    ("/api/v1/import/prometheus", "m_total 1 # {} 1\n# EOF\n", 204),
+    ("/api/v1/write", exemplar_1(), 204),
+    ("/api/v2/write", 'm text="x",value=1', 204),
+    ("/api/v3/write_lp", 'm text="x",value=1', 204),
+    ("/collectd", collectd_list(1, None), 200),
+    ("/metrics/job/j", "m_total 1 # {} 1\n# EOF\n", 200),
+    ("/v1/metrics", json.dumps(export(gauge("m", point({}, asInt="1", exemplars=[{"asInt": "1"}])))), 200),
+    ("/write", 'm text="x",value=1', 204),
+]
+
+
+def test_skipped(client):
+    """Told by a header, where there was something; the same again under an Idempotency-Key."""
+    assert {door_of(path.partition("?")[0]) for path, _, _ in SKIPPED} == set(SHAPES)
+    for path, body, status in SKIPPED:
+        for _ in range(2):
+            answer = client.post(path, content=body, headers={"idempotency-key": "k"})
+            assert (path, answer.status_code, answer.content.strip(b"{}")) == (path, status, b"")
+            assert (path, answer.headers.get("meterite-skipped")) == (path, "1")
+    assert "meterite-skipped" not in client.post("/write", content="m value=1").headers

@@ -102,6 +102,15 @@ def test_the_full_receipt_tells_events(client):
     assert nothing["events"] == []
 
 
+def test_the_receipt_tells_what_was_skipped(client):
+    """A row of CSV without a reading is none, and no error; so it is in the receipt that is kept under a key."""
+    asked = {"headers": {"content-type": "text/csv", "idempotency-key": "k"}}
+    rows = "metric,reading\nE,1\nE,\nE,\n"
+    first = client.post("/readings", content=rows, **asked)
+    assert (first.json()["accepted"], first.json()["skipped"]) == (1, 2)
+    assert client.post("/readings", content=rows, **asked).content == first.content
+
+
 def test_rows_come_back(client, three):
     """In order of time, or the newest first; bounds: start included, end not; labels all must hold."""
     rows = client.get("/metric/M1/readings").json()

@@ -20,6 +20,12 @@ def test_a_receipt_has_what_the_client_asked_for():
     assert (more["events"], more["events_more"]) == (["id"], 3)
 
 
+def test_skipped_is_told_where_something_was():
+    """And isn't there otherwise."""
+    assert json.loads(encode_receipt(1, [], 0, skipped=2))["skipped"] == 2
+    assert "skipped" not in json.loads(encode_receipt(1, [], 0))
+
+
 def test_formats_of_lines_tell_lines():
     """A rejected reading's place is its line where its format counts lines."""
     receipt = json.loads(encode_receipt(0, [Rejected(3, "code-invalid", "No.")], None, counted="line"))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import Called, json_response
-from meterite.api.describe import body, problems, reference
+from meterite.api.describe import body, problems, reference, success
 from meterite.api.errors import problem
 from meterite.api.ingest import ingest
-from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, taken
 from meterite.api.request_id import request_id_of
 from meterite.api.schemas import Receipt
 from meterite.wire.collectd import decode_collectd
@@ -64,7 +64,7 @@ _PROBLEMS[400] = {
     "description": "What could not be taken is in the receipt, and all else is kept; or a problem where nothing could.",
     "content": _PROBLEMS[400]["content"] | {"application/json": {"schema": reference(Receipt)}},
 }
-_TAKEN: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "All is on disk; no body."}}
+_TAKEN: Final[dict[int | str, dict[str, Any]]] = {200: success("All is on disk; no body.")}
 
 
 @router.post("/collectd", response_class=Response, responses=_TAKEN | _PROBLEMS, openapi_extra=_BODY)
@@ -72,6 +72,8 @@ async def record_collectd(called: Called, request: Request) -> Response:
     """Record what collectd's `write_http` sends as JSON; unknown values (`null`) are skipped."""
     done = await ingest(called, request, decode_collectd, partial=True)
     if not done.rejected:
-        return Response(status_code=200)
+        return taken(done, 200)
     committed_at_us = done.committed_at_us if done.accepted else None
-    return json_response(encode_receipt(done.accepted, done.rejected, committed_at_us), 400)
+    return json_response(
+        encode_receipt(done.accepted, done.rejected, committed_at_us, skipped=done.skipped), 400
+    )

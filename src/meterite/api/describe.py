@@ -25,6 +25,14 @@ API_VERSION: Final = "0.1.0"
 API_KEY_NAME: Final = "x-auth-token"
 """As long as the setting api_key_name gives no other."""
 
+SKIPPED: Final = {
+    "Meterite-Skipped": {
+        "schema": {"type": "integer"},
+        "description": "How many values were none, and are no error; missing where there were none.",
+    }
+}
+"""The header of an answer that has no room for it elsewhere."""
+
 _REFERENCE: Final = "#/components/schemas/{model}"
 _BODY: Final = (400, 403, 413, 415)
 _MEANINGS: Final = {
@@ -67,6 +75,11 @@ def problems(*statuses: int, body: bool = False) -> dict[int | str, dict[str, An
         status: {"description": _MEANINGS[status], "content": content}
         for status in sorted({401, 422, 503, *statuses, *(_BODY if body else ())})
     }
+
+
+def success(description: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Of a door whose answer has no body."""
+    return {"description": description, "headers": SKIPPED | (headers or {})}
 
 
 def body(schema: dict[str, Any], *media_types: str, example: Any = None) -> dict[str, Any]:

@@ -18,9 +18,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import Called, json_response
-from meterite.api.describe import body, problems
+from meterite.api.describe import body, problems, success
 from meterite.api.ingest import ingest
-from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, taken
 from meterite.api.route import OriginalRoute
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import excerpt
@@ -111,6 +111,7 @@ def _answers(shape: dict[str, Any], refused: str) -> dict[int | str, dict[str, A
     for status in told:
         told[status] = told[status] | {"content": {"application/json": {"schema": schema}}}
     told[400] = told[400] | {"description": refused}
+    told[204] = success("All is on disk.")
     return told
 
 
@@ -147,7 +148,7 @@ async def write_influx_1(called: Called, request: Request) -> Response:
     """
     done = await ingest(called, request, _decoder(request), partial=True)
     if not done.rejected:
-        return Response(status_code=204)
+        return taken(done)
     dropped = len({rejected.index for rejected in done.rejected})
     sentence = f"partial write: unable to parse: {_sentences(done.rejected)} dropped={dropped}"
     return json_response(msgspec.json.encode({"error": sentence}), 400)
@@ -164,7 +165,7 @@ async def write_influx_2(called: Called, request: Request) -> Response:
     """Record line protocol, as InfluxDB 2 does: all or nothing. `bucket` and `org` mean nothing."""
     done = await ingest(called, request, _decoder(request))
     if not done.rejected:
-        return Response(status_code=204)
+        return taken(done)
     told = {"code": "invalid", "message": _sentences(done.rejected), "line": done.rejected[0].index}
     return json_response(msgspec.json.encode(told), 400)
 
@@ -184,7 +185,7 @@ async def write_influx_3(called: Called, request: Request) -> Response:
     partial = _switch(request, "accept_partial", default=True)
     done = await ingest(called, request, _decoder(request, AUTO), partial=partial)
     if not done.rejected:
-        return Response(status_code=204)
+        return taken(done)
     told = _bad_lines(done.rejected, await request.body())
     document: dict[str, Any]
     if partial:
@@ -261,7 +262,7 @@ async def settings_of_lines() -> Response:
     return json_response(b'{"config":{"line.proto.support.versions":[1]}}')
 
 
-_QUERY_ANSWERS: Final = _ANSWERS1 | {
+_QUERY_ANSWERS: Final = {status: told for status, told in _ANSWERS1.items() if status != 204} | {
     200: {"description": "Nothing, as InfluxDB says it.", "content": _OBJECT},
     400: _ANSWERS1[400] | {"description": "Any other query."},
 }

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import JSON, Called
+from meterite.api.describe import SKIPPED
 from meterite.api.ingest import ingest
-from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, skipped
 from meterite.model.errors import ForbiddenError, UnauthorizedError
 from meterite.wire.formats import media_type
 from meterite.wire.otlp import decode_otlp
@@ -98,7 +99,8 @@ def _told(description: str) -> dict[str, Any]:
 
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    200: _told("ExportMetricsServiceResponse; `partial_success` tells of data points that were not taken."),
+    200: _told("ExportMetricsServiceResponse; `partial_success` tells of data points that were not taken.")
+    | {"headers": SKIPPED},
     **{
         status: _told(f"google.rpc.Status: {meaning}")
         for status, meaning in (
@@ -126,4 +128,4 @@ async def export_metrics(called: Called, request: Request) -> Response:
     if done.rejected and not done.accepted:
         answer = encode_status(INVALID_ARGUMENT, tell_rejected(done.rejected), json=json)
         return _response(answer, json=json, status=400)
-    return _response(encode_success(done.rejected, json=json), json=json)
+    return _response(encode_success(done.rejected, json=json), json=json, headers=skipped(done))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette._utils import get_route_path
 
 from meterite.api.gate import CREDENTIAL
@@ -29,8 +29,11 @@ from meterite.model.errors import (
 if TYPE_CHECKING:
     import re
 
-    from fastapi import Response
     from starlette.types import Receive, Scope, Send
+
+    from meterite.recording.receipts import Receipt
+
+SKIPPED: Final = "Meterite-Skipped"
 
 _OWN_STATUS: Final[dict[type[MeteriteError], int]] = {
     UnauthorizedError: 401,
@@ -52,6 +55,16 @@ def retry_after(error: MeteriteError) -> dict[str, str]:
     if not error.again:
         return {}
     return {"Retry-After": str(error.retry_after_s if isinstance(error, UnavailableError) else 1)}
+
+
+def skipped(receipt: Receipt) -> dict[str, str]:
+    """The header that tells what was no reading, and no error either; none where there was nothing such."""
+    return {SKIPPED: str(receipt.skipped)} if receipt.skipped else {}
+
+
+def taken(receipt: Receipt, status: int = 204) -> Response:
+    """Success without a body, which most of these clients ask for."""
+    return Response(status_code=status, headers=skipped(receipt))
 
 
 class ProtocolRoute(PlaceRoute):

@@ -15,10 +15,11 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
-from meterite.api.describe import body
+from meterite.api.describe import body, success
 from meterite.api.ingest import NAMES, ingest
 from meterite.api.paths import raw_path
 from meterite.api.plain import TextRoute, refused, texts
+from meterite.api.protocol import taken
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError
 from meterite.storage.interface import PushGroup
@@ -62,7 +63,7 @@ _PARAMETERS: Final = {
     ]
 }
 _PUSHED: Final[dict[str, Any]] = {
-    "responses": {200: {"description": "All is on disk; no body."}, **texts(body=True)},
+    "responses": {200: success("All is on disk; no body."), **texts(body=True)},
     "openapi_extra": _EXPOSITION | _PARAMETERS,
     "response_class": Response,
 }
@@ -100,7 +101,7 @@ async def _push(called: Called, request: Request, grouping: Grouping, group: Pus
     content_type = media_type(request.headers.get("content-type"))
     decode = functools.partial(decode_pushed, content_type=content_type, grouping=grouping)
     receipt = await ingest(called, request, decode, group=group)
-    return refused(receipt) if receipt.rejected else Response(status_code=200)
+    return refused(receipt) if receipt.rejected else taken(receipt, 200)
 
 
 def decode_pushed(body: bytes, *, readings_max: int, content_type: str, grouping: Grouping) -> Decoded:

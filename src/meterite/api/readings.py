@@ -133,6 +133,7 @@ def _told(done: Recorded) -> Response:
         counted=done.counted,
         events=done.events,
         events_more=done.events_more,
+        skipped=done.skipped,
     )
     return json_response(answer, 422 if refused else 200)
 

@@ -15,9 +15,9 @@ from fastapi import APIRouter, Request, Response
 
 from meterite.api.body import CODING
 from meterite.api.caller import Called  # noqa: TC001 - FastAPI reads it when the module is loaded
-from meterite.api.describe import body
+from meterite.api.describe import body, success
 from meterite.api.ingest import NAMES, ingest
-from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after
+from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, skipped
 from meterite.api.unpack import unpack_unnamed
 from meterite.model.errors import TooLargeError
 from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write, message_of
@@ -64,7 +64,7 @@ def _text(description: str) -> dict[str, Any]:
 
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    204: {"description": "All samples are on disk.", "headers": _COUNTS},
+    204: success("All samples are on disk.", _COUNTS),
     400: _text(
         "Some samples, or all, can't be taken, and never will be; the others are on disk. Too large a body: none is."
     ),
@@ -96,7 +96,7 @@ async def remote_write(called: Called, request: Request) -> Response:
     )
     if done.rejected:
         return _answer(400, done.accepted, _reasons(done.accepted, done.rejected))
-    return _answer(204, done.accepted)
+    return _answer(204, done.accepted, headers=skipped(done))
 
 
 def _decode(body: bytes, *, message: str, limits: BodyLimits | None, readings_max: int) -> Decoded:

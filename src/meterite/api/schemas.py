@@ -290,6 +290,8 @@ class Receipt(BaseModel):
     """How many more there were."""
     committed_at: datetime | None
     """When they were on disk; null where nothing was written."""
+    skipped: int = 0
+    """How many values were none, and are no error: an empty field of CSV, for one."""
     replaced: int = 0
     """With `?receipt=full`: how many took the place of another value."""
     unchanged: int = 0

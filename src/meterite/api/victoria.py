@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
-from meterite.api.describe import body
+from meterite.api.describe import body, success
 from meterite.api.ingest import NAMES, ingest
 from meterite.api.paths import raw_path
 from meterite.api.plain import TextRoute, refused, texts
+from meterite.api.protocol import taken
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import excerpt, from_unit
@@ -71,7 +72,7 @@ def _described(sent: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, A
     return {
         "status_code": 204,
         "response_class": Response,
-        "responses": {204: {"description": "All is on disk."}, **texts(body=True)},
+        "responses": {204: success("All is on disk."), **texts(body=True)},
         "openapi_extra": sent | {"parameters": [*parameters, _EXTRA_LABEL, _PARTIAL]},
     }
 
@@ -137,7 +138,7 @@ async def import_csv(called: Called, request: Request) -> Response:
 async def _import(called: Called, request: Request, decode: Decode) -> Response:
     partial = request.query_params.get("partial") == "accept"
     receipt = await ingest(called, request, decode, partial=partial)
-    return refused(receipt) if receipt.rejected else Response(status_code=204)
+    return refused(receipt) if receipt.rejected else taken(receipt)
 
 
 def _exposition(request: Request, labels: Mapping[str, str]) -> Decode:

@@ -35,8 +35,9 @@ class Recorded:
 class Receipt:
     """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
 
-    ``counted`` says what the places of ``rejected`` count, as in :class:`Decoded`. ``replaced``, ``unchanged`` and
-    ``events`` (ids of the first that were raised, ``events_more`` counts the others) are None where nobody asked.
+    ``counted`` says what the places of ``rejected`` count, and ``skipped`` how much was no reading, as in
+    :class:`Decoded`. ``replaced``, ``unchanged`` and ``events`` (ids of the first that were raised, ``events_more``
+    counts the others) are None where nobody asked.
     """
 
     accepted: int
@@ -47,6 +48,7 @@ class Receipt:
     counted: Literal["index", "line"] = "index"
     events: Sequence[str] | None = None
     events_more: int = 0
+    skipped: int = 0
 
 
 class _Kept(msgspec.Struct, gc=False):
@@ -58,6 +60,7 @@ class _Kept(msgspec.Struct, gc=False):
     full: bool
     events: list[str] = []
     events_more: int = 0
+    skipped: int = 0
 
 
 class _KeptOne(msgspec.Struct, gc=False):
@@ -69,7 +72,7 @@ def encode_kept(receipt: Receipt) -> bytes:
     """As it stands when its readings are written, but for what the commit says by itself."""
     shown = [(one.index, one.code, one.reason) for one in receipt.rejected[:REJECTED_KEPT_MAX]]
     full, events = receipt.events is not None, list(receipt.events or ())
-    kept = _Kept(receipt.accepted, shown, receipt.counted, full, events, receipt.events_more)
+    kept = _Kept(receipt.accepted, shown, receipt.counted, full, events, receipt.events_more, receipt.skipped)
     return msgspec.json.encode(kept)
 
 
@@ -82,7 +85,11 @@ def kept_receipt(kept: KeptReceipt) -> Receipt:
     """The first answer."""
     one = msgspec.json.decode(kept.data, type=_Kept)
     receipt = Receipt(
-        one.accepted, [Rejected(*row) for row in one.rejected], kept.recorded_at_us, counted=one.counted
+        one.accepted,
+        [Rejected(*row) for row in one.rejected],
+        kept.recorded_at_us,
+        counted=one.counted,
+        skipped=one.skipped,
     )
     if not one.full:
         return receipt

@@ -202,11 +202,11 @@ class Recorder:
         """One try. MovedError, RepeatedError."""
         version = self._catalog.kept.version  # resolving may wait, and another request move it on meanwhile
         resolution, good = await self._admitted(org, decoded, partial=partial)
-        rejected, counted = good.rejected, decoded.counted
-        if rejected and not partial:
-            return Receipt(0, rejected, None, counted=counted)
+        receipt = Receipt(len(good), good.rejected, None, counted=decoded.counted, skipped=decoded.skipped)
+        if good.rejected and not partial:
+            return replace(receipt, accepted=0)
         if not len(good) and group is None:
-            nothing = Receipt(0, rejected, self._now(), counted=counted)
+            nothing = replace(receipt, committed_at_us=self._now())
             return replace(nothing, replaced=0, unchanged=0, events=()) if full else nothing
         if len(good):
             append = self._append(version, good, resolution, full=full)
@@ -216,8 +216,8 @@ class Recorder:
         append.group = group
 
         def receipt_of(done: Append) -> Receipt:
-            receipt = Receipt(len(good), rejected, done.recorded_at_us, counted=counted)
-            return _with_all(receipt, done) if full else receipt
+            told = replace(receipt, committed_at_us=done.recorded_at_us)
+            return _with_all(told, done) if full else told
 
         if once is not None:
             append.once = replace(once, data=lambda done: encode_kept(receipt_of(done)))

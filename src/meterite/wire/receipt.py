@@ -30,9 +30,11 @@ def encode_receipt(
     counted: Literal["index", "line"] = "index",
     events: Sequence[str] | None = None,
     events_more: int = 0,
+    skipped: int = 0,
 ) -> bytes:
     """``committed_at`` is null where nothing was written; ``replaced``, ``unchanged`` and ``events`` stand where
-    they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``.
+    they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``; ``skipped``
+    stands where something was.
     """
     shown = rejected[:REJECTED_SHOWN_MAX]
     receipt: dict[str, Any] = {
@@ -42,6 +44,8 @@ def encode_receipt(
     }
     if len(rejected) > len(shown):
         receipt["rejected_more"] = len(rejected) - len(shown)
+    if skipped:
+        receipt["skipped"] = skipped
     if replaced is not None:
         receipt["replaced"] = replaced
     if unchanged is not None:
