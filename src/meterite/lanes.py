@@ -1,4 +1,4 @@
-"""Threads for what blocks: one lane for the group commit, one for other writes, a few for reads.
+"""Threads for what blocks: one lane for the group commit, one for other writes, a few for reads, one for decoding.
 
 Each lane's queue is bounded; a full one answers 503 rather than grow. A write whose turn doesn't come in time is not
 begun: while another program holds the database, those behind the first one aren't made to wait once more each.
@@ -61,6 +61,7 @@ class Lanes:
     def __init__(self) -> None:
         self._reads = Lane("read", READERS)
         self._writes = Lane("write", 1, WRITE_WAIT_S)
+        self._decodes = Lane("decode", 1)
 
     async def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._reads.run(work, *args, **kwargs)
@@ -68,6 +69,11 @@ class Lanes:
     async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._writes.run(work, *args, **kwargs)
 
+    async def decode(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One large body at a time: what decoding takes in memory is several times the body."""
+        return await self._decodes.run(work, *args, **kwargs)
+
     def close(self) -> None:
         self._reads.close()
         self._writes.close()
+        self._decodes.close()

@@ -34,7 +34,7 @@ class Service:
     """Made once for each worker; opened after the fork, in the event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self._lanes = Lanes()
+        self.lanes = Lanes()
         self._path = sqlite_path(settings.database_url)
         self.store: Store = SqliteStore(
             self._path,
@@ -45,16 +45,16 @@ class Service:
         limits = SeriesLimits(
             org_series_max=settings.org_series_max, metric_series_max=settings.metric_series_max
         )
-        self.catalog = Catalog(self.store, self._lanes, limits)
-        self.events = EventLog(self.store, self._lanes)
+        self.catalog = Catalog(self.store, self.lanes, limits)
+        self.events = EventLog(self.store, self.lanes)
         self._group = GroupCommit(self._commit, settings.queue_bytes_max)
         rules = Rules(
             times=TimeRules(future_us_max=settings.future_us_max(), trusted=settings.trust_timestamps),
             may_make=settings.auto_create.allows,
         )
-        self.recorder = Recorder(self.store, self.catalog, self._group, self._lanes, self.store.clock, rules)
-        self.selector = Selector(self.store, self.catalog, self._lanes)
-        self.summarizer = Summarizer(self.store, self.catalog, self._lanes)
+        self.recorder = Recorder(self.store, self.catalog, self._group, self.lanes, self.store.clock, rules)
+        self.selector = Selector(self.store, self.catalog, self.lanes)
+        self.summarizer = Summarizer(self.store, self.catalog, self.lanes)
         self._deliveries = Deliveries(self.store, Sources.of(settings))
         self._upkeep = Upkeep(self.store)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,12 +68,12 @@ class Service:
         """Open or make the database. SettingsError, SchemaTooNewError, UnavailableError."""
         self._loop = asyncio.get_running_loop()
         self._deliveries.load(self._record)
-        await self._lanes.write(prepare_file, self._path)
-        await self._lanes.write(self.store.open)
-        self.cookie_secret = await self._lanes.write(self.store.cookie_secret)
+        await self.lanes.write(prepare_file, self._path)
+        await self.lanes.write(self.store.open)
+        self.cookie_secret = await self.lanes.write(self.store.cookie_secret)
         await self.catalog.refresh()
         self._upkeep.start()
-        await self._lanes.write(self._deliveries.start)
+        await self.lanes.write(self._deliveries.start)
 
     def _commit(self, appends: Sequence[Append]) -> None:
         self.store.commit(appends)
@@ -89,7 +89,7 @@ class Service:
     async def ready(self) -> list[str]:
         """What stands in the way of work; none when all is well."""
         try:
-            return await self._lanes.read(self.store.problems)
+            return await self.lanes.read(self.store.problems)
         except MeteriteError as exc:
             return [exc.message]
 
@@ -103,6 +103,6 @@ class Service:
         self.stop()
         await asyncio.to_thread(self._deliveries.close)  # while handlers may still record
         await asyncio.to_thread(self._group.close)
-        await asyncio.to_thread(self._lanes.close)
+        await asyncio.to_thread(self.lanes.close)
         await asyncio.to_thread(self._upkeep.stop)
         self.store.close()

@@ -6,6 +6,7 @@ beyond ``body_bytes_max`` as sent or ``unpacked_bytes_max`` unpacked.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from meterite.api.unpack import BodyLimits, unpacker
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNSAFE_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+UNPACKED_AT_ONCE_BYTES_MAX: Final = 256 * 1024
+"""Packed; more is unpacked beside the event loop where its coding is unpacked in one go."""
 
 CODING: Final = "meterite.coding"
 """Where the scope says which coding a body was unpacked from; some protocols' clients don't name theirs."""
@@ -47,7 +51,8 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
         elif chunk:
             chunks.append(chunk)
     if unpacking is not None:
-        return unpacking.finish()
+        large = received > UNPACKED_AT_ONCE_BYTES_MAX
+        return await asyncio.to_thread(unpacking.finish) if large else unpacking.finish()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
