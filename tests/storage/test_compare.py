@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from meterite.model.columns import NO_TIME, Batch
-from meterite.model.errors import DamagedError
+from meterite.model.columns import NO_TIME, Batch, Single
+from meterite.model.errors import DamagedError, UnavailableError
 from meterite.model.metric import ConflictPolicy, MetricSpec
 from meterite.storage import journal_sort, run_writer
 from meterite.storage.compaction import Compactor
@@ -224,3 +224,23 @@ def test_few_row_groups_and_none_within_the_lock(store, here, monkeypatch):
     append = push(store, here, (series, AT, 2.0), (series, AT + 399, 1.0), compare=True)
     assert (append.replaced, append.unchanged) == (1, 1)
     assert opened == [False, False]
+
+
+def test_those_committed_before_the_others_failed_are_told_so(store, here, monkeypatch):
+    """One is prepared anew, and then the lock doesn't come: an error for all would bring the others once more."""
+    series = store.catalog.create("here", MetricSpec(code="S", name="S", on_conflict="sum")).series_first
+    single = Append(here, version_of(store), Single(series, AT, 1.0))
+    append = compared(store, here, [(series, AT, 5.0)])
+    writing, turns = store.database.writing, itertools.count()
+
+    def locked(**options):
+        if next(turns):
+            raise UnavailableError("database-locked", "Another process is writing; try again.")
+        return writing(**options)
+
+    monkeypatch.setattr(store._comparison, "finish", lambda *_: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.database, "writing", locked)
+        store.commit([single, append])
+    assert (single.error, type(append.error)) == (None, UnavailableError)
+    assert [value for _, _, value in read(store, here)] == [1.0]

@@ -110,7 +110,7 @@ class Journal:
         self.bytes_committed = 0
 
     def commit(self, appends: Sequence[Append]) -> None:
-        """All of the appends, or for each the error that keeps it out."""
+        """All of the appends, or for each the error that keeps it out. What keeps all of them out is raised."""
         database = self._database
         if database.wal_bytes() > WAL_BYTES_MAX and database.wal_bytes_left() > WAL_BYTES_MAX:
             raise UnavailableError("wal-full", "The write-ahead log is over its bound; try again later.")
@@ -121,13 +121,15 @@ class Journal:
             waiting = [a for a in waiting if a.error is None]
             try:
                 waiting = self._commit(waiting, encoded)
-            except DamagedError:  # a row that limits are judged by; in quarantine it stands in nobody's way
+            except BaseException as exc:
                 self._watch.failed()
-                if not self._flush_damage():
+                if isinstance(exc, DamagedError) and self._flush_damage():
+                    continue  # a row that limits are judged by; in quarantine it stands in nobody's way
+                if len(waiting) == len(appends) or not isinstance(exc, Exception):
                     raise
-            except BaseException:
-                self._watch.failed()
-                raise
+                for append in waiting:  # the others are on disk, and are to be told so
+                    append.error = append.error or exc
+                return
             if not waiting:
                 return
         for append in waiting:
