@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -26,6 +27,14 @@ def total(client):
     return [row["reading"] for row in client.get("/metric/S/readings").json()]
 
 
+def exported(bad):
+    """An OTLP export of a good data point and so many that lie in the future."""
+    at_ns = [1_767_225_600, *range(10**10 - bad, 10**10)]
+    points = [{"timeUnixNano": str(at * 10**9), "asInt": "2"} for at in at_ns]
+    metric = {"name": "S", "gauge": {"dataPoints": points}}
+    return json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode()
+
+
 def test_the_first_receipt_again(client, summed):
     """The same bytes, and nothing is written; without a key it is another push."""
     first, second = push(client), push(client)
@@ -45,6 +54,23 @@ def test_a_receipt_with_all_it_says(client, summed):
     assert first.json()["replaced"] == 1
     assert second.content == first.content
     assert total(client) == [4]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [("/readings", b'{"metric": "S", "reading": "x"}'), ("/write", b"S value=x"), ("/v1/metrics", None)],
+)
+def test_how_many_were_rejected(client, summed, path, line):
+    """Counts come back whole, of more than the receipt lists, too."""
+    body = b'{"metric": "S", "reading": 2}' if path == "/readings" else b"S value=2"
+    body = b"\n".join([body, *[line] * 1500]) if line else exported(1500)
+    types = {"/readings": "application/x-ndjson", "/v1/metrics": "application/json"}
+    headers = {"idempotency-key": "k", "content-type": types.get(path, "text/plain")}
+    params = {"partial": "accept"} if path == "/readings" else {}
+    first, second = (client.post(path, content=body, headers=headers, params=params) for _ in range(2))
+    assert b"500" in first.content
+    assert (second.status_code, second.content) == (first.status_code, first.content)
+    assert total(client) == [2]
 
 
 def test_a_single_push(client, summed):

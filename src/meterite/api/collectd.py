@@ -74,6 +74,11 @@ async def record_collectd(called: Called, request: Request) -> Response:
     if not done.rejected:
         return taken(done, 200)
     committed_at_us = done.committed_at_us if done.accepted else None
-    return json_response(
-        encode_receipt(done.accepted, done.rejected, committed_at_us, skipped=done.skipped), 400
+    answer = encode_receipt(
+        done.accepted,
+        done.rejected,
+        committed_at_us,
+        rejected_more=done.rejected_more,
+        skipped=done.skipped,
     )
+    return json_response(answer, 400)

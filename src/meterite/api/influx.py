@@ -149,8 +149,9 @@ async def write_influx_1(called: Called, request: Request) -> Response:
     done = await ingest(called, request, _decoder(request), partial=True)
     if not done.rejected:
         return taken(done)
-    dropped = len({rejected.index for rejected in done.rejected})
-    sentence = f"partial write: unable to parse: {_sentences(done.rejected)} dropped={dropped}"
+    dropped = len({rejected.index for rejected in done.rejected}) + done.rejected_more
+    sentences = _sentences(done.rejected, done.rejected_more)
+    sentence = f"partial write: unable to parse: {sentences} dropped={dropped}"
     return json_response(msgspec.json.encode({"error": sentence}), 400)
 
 
@@ -216,9 +217,10 @@ def _sentence(rejected: Rejected) -> str:
     return rejected.reason if rejected.reason.startswith(number) else f"{number}: {rejected.reason}"
 
 
-def _sentences(rejected: Sequence[Rejected]) -> str:
+def _sentences(rejected: Sequence[Rejected], more: int = 0) -> str:
+    """``more`` were rejected behind those at hand."""
     shown = " ".join(map(_sentence, rejected[:_SENTENCES_SHOWN]))
-    more = len(rejected) - _SENTENCES_SHOWN
+    more += len(rejected) - _SENTENCES_SHOWN
     return f"{shown} And {more} more." if more > 0 else shown
 
 

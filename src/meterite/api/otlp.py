@@ -128,4 +128,5 @@ async def export_metrics(called: Called, request: Request) -> Response:
     if done.rejected and not done.accepted:
         answer = encode_status(INVALID_ARGUMENT, tell_rejected(done.rejected), json=json)
         return _response(answer, json=json, status=400)
-    return _response(encode_success(done.rejected, json=json), json=json, headers=skipped(done))
+    answer = encode_success(done.rejected, done.rejected_more, json=json)
+    return _response(answer, json=json, headers=skipped(done))

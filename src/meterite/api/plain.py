@@ -38,7 +38,7 @@ def _told(text: str, status: int, headers: dict[str, str] | None = None) -> Resp
 def refused(receipt: Receipt) -> Response:
     """400, with the first of what was rejected."""
     shown = [f"{receipt.counted} {r.index}: {r.reason} ({r.code})" for r in receipt.rejected[:SHOWN_MAX]]
-    rest = len(receipt.rejected) - len(shown)
+    rest = len(receipt.rejected) + receipt.rejected_more - len(shown)
     return _told("\n".join(shown + ([f"and {rest} more"] if rest else [])), 400)
 
 

@@ -131,6 +131,7 @@ def _told(done: Recorded) -> Response:
         done.replaced,
         done.unchanged,
         counted=done.counted,
+        rejected_more=done.rejected_more,
         events=done.events,
         events_more=done.events_more,
         skipped=done.skipped,

@@ -95,7 +95,7 @@ async def remote_write(called: Called, request: Request) -> Response:
         called, request, functools.partial(_decode, message=message, limits=limits), partial=True
     )
     if done.rejected:
-        return _answer(400, done.accepted, _reasons(done.accepted, done.rejected))
+        return _answer(400, done.accepted, _reasons(done.accepted, done.rejected, done.rejected_more))
     return _answer(204, done.accepted, headers=skipped(done))
 
 
@@ -122,11 +122,12 @@ def _answer(
     )
 
 
-def _reasons(accepted: int, rejected: Sequence[Rejected]) -> str:
+def _reasons(accepted: int, rejected: Sequence[Rejected], unlisted: int) -> str:
     """How many samples weren't taken, and why: for people, in the sender's log, in one line."""
+    lost = len(rejected) + unlisted
     reasons = Counter((each.code, each.reason) for each in rejected)
     shown = [
         f"{count} × {code}: {reason}" for (code, reason), count in reasons.most_common(REASONS_SHOWN_MAX)
     ]
     more = f" … and {len(reasons) - len(shown)} more reasons" if len(reasons) > len(shown) else ""
-    return f"{len(rejected)} of {len(rejected) + accepted} not taken: {' '.join(shown)}{more}\n"
+    return f"{lost} of {lost + accepted} not taken: {' '.join(shown)}{more}\n"

@@ -1,6 +1,7 @@
 """What became of a push, as the doors tell it; and how it is kept for one that is sent again.
 
-What this file guarantees: a receipt that was kept comes back equal, and answers no other body.
+What this file guarantees: a receipt that was kept comes back equal, and answers no other body; of very many that were
+rejected the first come back, and how many more there were.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Receipt:
     """What became of a request's readings; ``committed_at_us`` is None where nothing was written.
 
     ``counted`` says what the places of ``rejected`` count, and ``skipped`` how much was no reading, as in
-    :class:`Decoded`. ``replaced``, ``unchanged`` and ``events`` (ids of the first that were raised, ``events_more``
-    counts the others) are None where nobody asked.
+    :class:`Decoded`; ``rejected_more`` were rejected behind those. ``replaced``, ``unchanged`` and ``events`` (ids of
+    the first that were raised, ``events_more`` counts the others) are None where nobody asked.
     """
 
     accepted: int
@@ -49,6 +50,7 @@ class Receipt:
     events: Sequence[str] | None = None
     events_more: int = 0
     skipped: int = 0
+    rejected_more: int = 0
 
 
 class _Kept(msgspec.Struct, gc=False):
@@ -61,6 +63,7 @@ class _Kept(msgspec.Struct, gc=False):
     events: list[str] = []
     events_more: int = 0
     skipped: int = 0
+    rejected_more: int = 0
 
 
 class _KeptOne(msgspec.Struct, gc=False):
@@ -73,6 +76,7 @@ def encode_kept(receipt: Receipt) -> bytes:
     shown = [(one.index, one.code, one.reason) for one in receipt.rejected[:REJECTED_KEPT_MAX]]
     full, events = receipt.events is not None, list(receipt.events or ())
     kept = _Kept(receipt.accepted, shown, receipt.counted, full, events, receipt.events_more, receipt.skipped)
+    kept.rejected_more = len(receipt.rejected) - len(shown)
     return msgspec.json.encode(kept)
 
 
@@ -90,6 +94,7 @@ def kept_receipt(kept: KeptReceipt) -> Receipt:
         kept.recorded_at_us,
         counted=one.counted,
         skipped=one.skipped,
+        rejected_more=one.rejected_more,
     )
     if not one.full:
         return receipt

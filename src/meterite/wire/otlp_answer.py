@@ -24,12 +24,15 @@ _MORE: Final = 0x80
 _LENGTH: Final = 2
 
 
-def encode_success(rejected: Sequence[Rejected], *, json: bool) -> bytes:
-    """ExportMetricsServiceResponse; ``partial_success`` only where something was rejected."""
-    points = len({each.index for each in rejected})
+def encode_success(rejected: Sequence[Rejected], more: int = 0, *, json: bool) -> bytes:
+    """ExportMetricsServiceResponse; ``partial_success`` only where something was rejected.
+
+    ``more`` were rejected behind those at hand.
+    """
+    points = len({each.index for each in rejected}) + more
     if not points:
         return b"{}" if json else b""
-    reasons = tell_rejected(rejected)
+    reasons = tell_rejected(rejected, more)
     if json:
         return _json({"partialSuccess": {"rejectedDataPoints": str(points), "errorMessage": reasons}})
     return _bytes(1, _varint(1, points) + _bytes(2, reasons.encode("utf-8", "replace")))
@@ -42,10 +45,10 @@ def encode_status(code: int, message: str, *, json: bool) -> bytes:
     return _varint(1, code) + _bytes(2, message.encode("utf-8", "replace"))
 
 
-def tell_rejected(rejected: Sequence[Rejected]) -> str:
+def tell_rejected(rejected: Sequence[Rejected], more: int = 0) -> str:
     """The first reasons, by the data point's number in the request, from 0."""
     told = [f"data point {each.index}: {each.code}: {each.reason}" for each in rejected[:REASONS_MAX]]
-    more = len(rejected) - len(told)
+    more += len(rejected) - len(told)
     return " ".join(told) + (f" And {more} more." if more else "")
 
 

@@ -28,13 +28,14 @@ def encode_receipt(
     unchanged: int | None = None,
     *,
     counted: Literal["index", "line"] = "index",
+    rejected_more: int = 0,
     events: Sequence[str] | None = None,
     events_more: int = 0,
     skipped: int = 0,
 ) -> bytes:
     """``committed_at`` is null where nothing was written; ``replaced``, ``unchanged`` and ``events`` stand where
-    they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``; ``skipped``
-    stands where something was.
+    they were asked for; a rejected reading's place is its ``index`` or its ``line``, as ``counted``; ``rejected_more``
+    were rejected behind those at hand; ``skipped`` stands where something was.
     """
     shown = rejected[:REJECTED_SHOWN_MAX]
     receipt: dict[str, Any] = {
@@ -42,8 +43,9 @@ def encode_receipt(
         "rejected": [{counted: r.index, "code": r.code, "reason": r.reason} for r in shown],
         "committed_at": None if committed_at_us is None else format_rfc3339(committed_at_us),
     }
-    if len(rejected) > len(shown):
-        receipt["rejected_more"] = len(rejected) - len(shown)
+    rejected_more += len(rejected) - len(shown)
+    if rejected_more:
+        receipt["rejected_more"] = rejected_more
     if skipped:
         receipt["skipped"] = skipped
     if replaced is not None:
