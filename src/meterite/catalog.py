@@ -50,6 +50,12 @@ class Known:
     org_id: int
     truncation: Truncation | None
 
+    @property
+    def named_truncation(self) -> tuple[str | None, str | None]:
+        """Equal for metrics that are truncated alike."""
+        spec = self.metric.spec
+        return (None, None) if self.truncation is None else (spec.truncate_reading_to, spec.timezone)
+
 
 class Resolution:
     """A request's keys as the catalogue knows them: the metrics by code, and a series id a key.
@@ -63,8 +69,13 @@ class Resolution:
         self.keys = keys
         self.metrics = metrics
         self.ids = ids
-        self.truncates = any(known is not None and known.truncation is not None for known in metrics.values())
+        self.truncates = _truncates(metrics)
         self._batch: tuple[type_i64, type_u32] | None = None
+
+    def learn(self, made: Mapping[str, Known]) -> None:
+        """Metrics that are there now; another request may have made them, as it likes them."""
+        self.metrics |= made
+        self.truncates = self.truncates or _truncates(made)
 
     @property
     def org_id(self) -> int:
@@ -85,6 +96,10 @@ class Resolution:
         narrowed = np.zeros(len(series), np.uint32)
         narrowed[used] = np.arange(len(used), dtype=np.uint32)
         return Batch(series[used], narrowed[index], at_us, decoded.values)
+
+
+def _truncates(metrics: Mapping[str, Known | None]) -> bool:
+    return any(known is not None and known.truncation is not None for known in metrics.values())
 
 
 class Kept:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from meterite import catalog
-from meterite.model.columns import Decoded, SeriesKey
+from meterite.model.columns import NO_TIME, Decoded, Described, SeriesKey
 from meterite.model.errors import ConflictError, MovedError
 from meterite.model.metric import MetricSpec
 from meterite.service import Service
@@ -188,3 +188,119 @@ def test_the_receipt_counts_as_the_format_does(service, full):
         (0, "index"),
     ]
     assert [receipt.rejected[0].index for receipt in receipts] == [7, 7, 7, 0]
+
+
+@pytest.fixture
+def making(tmp_path):
+    """A service that makes metrics."""
+    return Service(Settings(api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db"))
+
+
+def meanwhile(service, *, before=None, after=None):
+    """What others do before and after the store makes metrics for the first time."""
+    catalog = service.store.catalog
+    make = catalog.make
+
+    def racing(*args, **options):
+        catalog.make = make
+        if before is not None:
+            before(catalog)
+        made = make(*args, **options)
+        if after is not None:
+            after(catalog)
+        return made
+
+    catalog.make = racing
+
+
+def test_a_metric_that_another_made_meanwhile_truncates(making):
+    """Its making was answered before the reading's commit."""
+    spec = MetricSpec(code="A", name="A", truncate_reading_to="hour")
+    late = dataclasses.replace(decoded("A"), at_us=np.array([AT_US + 1]))
+
+    async def scenario():
+        await making.open()
+        try:
+            meanwhile(making, before=lambda catalog: catalog.create("org_01", spec))
+            await making.recorder.record("org_01", late)
+            return (await making.catalog.view("org_01", "A")).state.current
+        finally:
+            await making.close()
+
+    assert asyncio.run(scenario()).at_us == AT_US
+
+
+def test_a_metric_that_another_deleted_meanwhile_is_made_again(making):
+    """Between its making and the look at what was made."""
+
+    def delete(catalog):
+        catalog.set_active("org_01", "A", active=False)
+        catalog.delete("org_01", "A")
+
+    async def scenario():
+        await making.open()
+        try:
+            meanwhile(making, after=delete)
+            receipt = await making.recorder.record("org_01", decoded("A"))
+            return receipt.accepted, (await making.catalog.view("org_01", "A")).state.current
+        finally:
+            await making.close()
+
+    accepted, current = asyncio.run(scenario())
+    assert (accepted, current.at_us) == (1, AT_US)
+
+
+def test_metrics_that_are_truncated_each_in_its_own_way(service):
+    """All rows of a request at once, whatever their order, those without truncation and without a time among them."""
+    ways = [
+        ("A", "hour", None),
+        ("B", "day", "Europe/Berlin"),
+        ("C", None, None),
+        ("D", "hour", None),
+        ("E", "day", None),
+    ]
+    rng = np.random.default_rng(5)
+    index = rng.integers(0, len(ways), 200).astype(np.uint32)
+    at_us = AT_US + rng.integers(0, 3 * 86_400_000_000, 200)
+    at_us[:5], index[:5] = NO_TIME, range(5)
+    many = Decoded([SeriesKey(code) for code, *_ in ways], index, at_us, np.ones(200))
+
+    async def scenario():
+        await service.open()
+        try:
+            for code, truncation, zone in ways:
+                spec = MetricSpec(code=code, name=code, truncate_reading_to=truncation, timezone=zone)
+                await service.catalog.create("org_01", spec)
+            resolution = await service.catalog.resolve("org_01", many.keys)
+            return resolution, service.recorder._truncate(many, resolution.metrics)
+        finally:
+            await service.close()
+
+    resolution, truncated = asyncio.run(scenario())
+    for (code, *_), at, was in zip([ways[n] for n in index], truncated.tolist(), at_us.tolist(), strict=True):
+        truncation = resolution.metrics[code].truncation
+        if truncation is None:
+            assert at == was
+        elif was == NO_TIME:
+            assert truncation.one(at) == at
+        else:
+            assert truncation.one(was) == at
+
+
+def test_what_is_refused_whole_describes_nothing(service):
+    """What is taken does."""
+    told = dataclasses.replace(decoded("A", "unknown"), described={"A": Described("ms", "How long.")})
+
+    async def scenario():
+        await service.open()
+        try:
+            await service.catalog.create("org_01", MetricSpec(code="A", name="A"))
+            refused = await service.recorder.record("org_01", told)
+            before = (await service.catalog.view("org_01", "A")).metric.spec.unit
+            taken = await service.recorder.record("org_01", told, partial=True)
+            after = (await service.catalog.view("org_01", "A")).metric.spec.unit
+            return refused.accepted, before, taken.accepted, after
+        finally:
+            await service.close()
+
+    assert asyncio.run(scenario()) == (0, None, 1, "ms")

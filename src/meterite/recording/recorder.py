@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from meterite.lanes import Lanes
     from meterite.model.columns import type_i64
+    from meterite.model.truncate import Truncation
     from meterite.recording.admission import Rules
     from meterite.recording.group import GroupCommit
     from meterite.storage.interface import PushGroup, Store
@@ -176,7 +177,6 @@ class Recorder:
         if decoded.described:
             described = {code: fitting(told) for code, told in decoded.described.items()}
             decoded = replace(decoded, described=described)
-            await self._catalog.describe(org, described)
         for _ in range(RESOLVE_TRIES):
             kept = await self._kept(org, once)
             if kept is not None:
@@ -205,6 +205,8 @@ class Recorder:
         receipt = Receipt(len(good), good.rejected, None, counted=decoded.counted, skipped=decoded.skipped)
         if good.rejected and not partial:
             return replace(receipt, accepted=0)
+        if decoded.described:  # where a metric learns something, the commit will find it moved
+            await self._catalog.describe(org, decoded.described)
         if not len(good) and group is None:
             nothing = replace(receipt, committed_at_us=self._now())
             return replace(nothing, replaced=0, unchanged=0, events=()) if full else nothing
@@ -276,11 +278,16 @@ class Recorder:
         codes = dict.fromkeys(key.code for key in wanted if metrics[key.code] is None)
         specs = {code: made_by_readings(code, decoded.described.get(code)) for code in codes}
         made, outcomes = await self._catalog.make(org, wanted, specs, whole=whole, version=version)
-        metrics |= made
+        resolution.learn(made)
         errors: dict[int, MeteriteError] = {
             n: one for n, one in zip(keys, outcomes, strict=True) if isinstance(one, MeteriteError)
         }
-        if not errors and not all(outcomes):
+        gone = any(
+            one and metrics[key.code] is None
+            for key, one in zip(wanted, outcomes, strict=True)
+            if isinstance(one, int)
+        )
+        if gone or (not errors and not all(outcomes)):
             raise MovedError("moved", "The metric changed meanwhile; try again.")
         for n, outcome in zip(keys, outcomes, strict=True):
             if isinstance(outcome, int):
@@ -292,15 +299,25 @@ class Recorder:
         return Append(resolution.org_id, version, resolution.batch(decoded, at_us), compare=full)
 
     def _truncate(self, decoded: Decoded, metrics: dict[str, Known | None]) -> type_i64:
+        """The rows of all metrics that are truncated alike at once: there may be as many keys as rows."""
         at_us = decoded.at_us.copy()
+        kinds: dict[tuple[str | None, str | None], int] = {}
+        truncations: list[Truncation | None] = []
+        kind = np.empty(len(decoded.keys), np.uint32)
         for n, key in enumerate(decoded.keys):
             known = metrics[key.code]
-            if known is None or known.truncation is None:
-                continue
-            rows = np.flatnonzero(decoded.key_index == n)
-            times = at_us[rows]
-            times[times == NO_TIME] = self._now()
-            at_us[rows] = known.truncation.many(times)
+            named = (None, None) if known is None else known.named_truncation
+            kind[n] = kinds.setdefault(named, len(kinds))
+            if len(truncations) < len(kinds):
+                truncations.append(None if known is None else known.truncation)
+        kind = kind[decoded.key_index]
+        order = np.argsort(kind, kind="stable")
+        ends = np.cumsum(np.bincount(kind, minlength=len(kinds)))
+        for truncation, rows in zip(truncations, np.split(order, ends[:-1]), strict=True):
+            if truncation is not None:
+                times = at_us[rows]
+                times[times == NO_TIME] = self._now()
+                at_us[rows] = truncation.many(times)
         return at_us
 
     async def erase(
