@@ -32,13 +32,26 @@ def test_the_same_keys_again():
 
 
 def test_bounded(monkeypatch):
-    """By keys; the oldest request goes first, and one that comes again is counted once."""
-    monkeypatch.setattr(catalog, "REQUEST_KEYS_KEPT", 5)
+    """By keys and their labels; the oldest request goes first, and one that comes again is counted once."""
+    monkeypatch.setattr(catalog, "REQUEST_NAMES_KEPT", 10)
     kept = Kept()
     for n in (1, 2, 2, 3):
         kept.keep_request("here", resolution(keys(*"abc"[:n])))
     found = [kept.request("here", keys(*"abc"[:n])) is not None for n in (1, 2, 3)]
     assert found == [False, True, True]
+
+
+def test_series_bounded_by_bytes(monkeypatch):
+    """Labels may be long; the oldest go first, and one that is kept again is counted once."""
+    monkeypatch.setattr(catalog, "SERIES_BYTES_KEPT", 4000)
+    kept = Kept()
+    for n in (1, 2, 2, 2, 3, 4):
+        kept.keep_series(1, (("host", str(n) * 1000),), n)
+    assert list(kept.series.values()) == [3, 4]
+    kept.keep_series(1, (("host", "h" * 5000),), 5)
+    assert not kept.series
+    kept.keep_series(1, (("host", "h"),), 6)
+    assert list(kept.series.values()) == [6]
 
 
 def test_a_batch_of_it():

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 METRICS_KEPT: Final = 100_000
 SERIES_KEPT: Final = 400_000
-REQUEST_KEYS_KEPT: Final = 100_000
+SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
+"""About. What usually is kept takes less; labels as long as they may be took 70 KB a series."""
+REQUEST_NAMES_KEPT: Final = 500_000
+"""Of keys and labels, whose lengths would cost more to count than they are worth."""
 LOAD_TRIES: Final = 10
 
 
@@ -103,7 +106,7 @@ def _truncates(metrics: Mapping[str, Known | None]) -> bool:
 
 
 class Kept:
-    """What this worker keeps of the catalogue, true as of ``version``. Bounded; the oldest goes first.
+    """What this worker keeps of the catalogue, true as of ``version``. Bounded, series by bytes; the oldest goes first.
 
     Whole requests' keys are kept, too, where each had its series: who sends the same series again and again (most do)
     is resolved by one comparison of lists, which costs nothing a key that is the same object as before.
@@ -112,15 +115,16 @@ class Kept:
     def __init__(self) -> None:
         self.version = -1
         self._requests: OrderedDict[tuple[str, int], Resolution] = OrderedDict()
-        self._request_keys = 0
+        self._request_names = 0
         self.metrics: OrderedDict[tuple[str, str], Known] = OrderedDict()
         self.series: OrderedDict[tuple[int, Labels], int] = OrderedDict()
+        self._series_bytes = 0
         self.orgs: dict[int, str] = {}
 
     def drop(self, org_id: int, code: str) -> None:
         self.metrics.pop((self.orgs.get(org_id, ""), code), None)
         self._requests.clear()
-        self._request_keys = 0
+        self._request_names = 0
 
     def request(self, org: str, keys: list[SeriesKey]) -> Resolution | None:
         """What a request of the org with these keys was resolved to."""
@@ -131,11 +135,11 @@ class Kept:
         """The last one with its number of keys, of each org."""
         place = org, len(resolution.keys)
         before = self._requests.pop(place, None)
-        self._request_keys += len(resolution.keys) - (0 if before is None else len(before.keys))
+        self._request_names += _names(resolution.keys) - (0 if before is None else _names(before.keys))
         self._requests[place] = resolution
-        while self._request_keys > REQUEST_KEYS_KEPT:
+        while self._request_names > REQUEST_NAMES_KEPT:
             _, oldest = self._requests.popitem(last=False)
-            self._request_keys -= len(oldest.keys)
+            self._request_names -= _names(oldest.keys)
 
     def keep_metric(self, org: str, known: Known) -> None:
         self.metrics[org, known.metric.code] = known
@@ -144,9 +148,21 @@ class Kept:
             self.metrics.popitem(last=False)
 
     def keep_series(self, metric_id: int, labels: Labels, series: int) -> None:
+        if (metric_id, labels) not in self.series:
+            self._series_bytes += _bytes_of(labels)
         self.series[metric_id, labels] = series
-        while len(self.series) > SERIES_KEPT:
-            self.series.popitem(last=False)
+        while len(self.series) > SERIES_KEPT or self._series_bytes > SERIES_BYTES_KEPT:
+            (_, oldest), _ = self.series.popitem(last=False)
+            self._series_bytes -= _bytes_of(oldest)
+
+
+def _names(keys: list[SeriesKey]) -> int:
+    return len(keys) + sum([len(key.labels) for key in keys])
+
+
+def _bytes_of(labels: Labels) -> int:
+    """About what it takes to keep them: a pair and two texts each, and what holds them all."""
+    return 300 + sum([200 + len(name) + len(value) for name, value in labels])
 
 
 def no_metric(code: str) -> NotFoundError:
