@@ -37,7 +37,9 @@ CHUNK: Final = 500
 _NEW_SERIES: Final = 2000
 """As many are made in one transaction."""
 _LOOKED_AT: Final = 10_000
-"""So many of a metric's newest series tell which label has too many values."""
+"""So many of metrics' newest series, in a request, tell which label has too many values."""
+_LOOKED_AT_LEAST: Final = 100
+"""As many of each metric's, however many came before it."""
 
 
 def known_series(conn: Connection, metric_id: int, texts: Sequence[str]) -> dict[str, int]:
@@ -72,6 +74,8 @@ class _Plan:
     metrics: list[str] = field(default_factory=list)
     series: dict[str, list[str]] = field(default_factory=dict)
     refused: dict[tuple[str, str], ExhaustedError] = field(default_factory=dict)
+    looked_at: int = 0
+    """Series that were read to say why others are refused."""
 
 
 class SeriesMaker:
@@ -165,7 +169,10 @@ class SeriesMaker:
             plan.series[code] = missing[:fitting]
         if fitting < len(missing):
             metric_id = None if row is None else row.id
-            error = _too_many(conn, code, metric_id, missing, limits, of_org=in_metric >= len(missing))
+            newest = max(_LOOKED_AT - plan.looked_at, _LOOKED_AT_LEAST)
+            plan.looked_at += min(newest, len(missing) + (0 if row is None else row.series_next))
+            label = _exploding(conn, metric_id, missing, newest)
+            error = _too_many(code, label, limits, of_org=in_metric >= len(missing))
             plan.refused |= {(code, text): error for text in missing[fitting:]}
         return fitting + (is_new and code in plan.metrics)
 
@@ -216,34 +223,26 @@ def count_series(conn: Connection, org_id: int, more: int) -> None:
     )
 
 
-def _too_many(
-    conn: Connection,
-    code: str,
-    metric_id: int | None,
-    missing: list[str],
-    limits: SeriesLimits,
-    *,
-    of_org: bool,
-) -> ExhaustedError:
+def _too_many(code: str, label: tuple[str, int], limits: SeriesLimits, *, of_org: bool) -> ExhaustedError:
     most = limits.org_series_max if of_org else limits.metric_series_max
     whose = "The org" if of_org else f"The metric {code[:60]!r}"
     setting = "org_series_max" if of_org else "metric_series_max"
-    name, values = _exploding(conn, metric_id, missing)
-    hint = f" the label {name[:60]!r} has {values} values in this metric; drop it, or" if name else ""
+    name, values = label
+    hint = f" the label {name[:60]!r} has {values} values or more in this metric; drop it, or" if name else ""
     return ExhaustedError(
         "series-too-many", f"{whose} holds its {most} series already:{hint} raise {setting}."
     )
 
 
-def _exploding(conn: Connection, metric_id: int | None, missing: list[str]) -> tuple[str, int]:
+def _exploding(conn: Connection, metric_id: int | None, missing: list[str], newest: int) -> tuple[str, int]:
     """The label with the most values among the newest series and those that were wanted, and how many."""
-    texts = missing[-_LOOKED_AT:]
+    texts = missing[-newest:]
     if metric_id is not None:
         first = metric_id << SERIES_ORDINAL_BITS
         query = select(series_table.c.labels).where(
             series_table.c.id.between(first, first + (1 << SERIES_ORDINAL_BITS) - 1)
         )
-        texts += conn.execute(query.order_by(series_table.c.id.desc()).limit(_LOOKED_AT)).scalars()
+        texts += conn.execute(query.order_by(series_table.c.id.desc()).limit(newest)).scalars()
     values: dict[str, set[str]] = defaultdict(set)
     for text in texts:
         if text:
