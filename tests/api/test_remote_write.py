@@ -86,6 +86,23 @@ def test_metrics_are_made(client):
     assert (metric["unit"], metric["description"]) == ("celsius", "How warm it is.")
 
 
+def test_metadata_behind_the_samples(client):
+    """1.0 tells it in requests of its own: metrics learn what they lack, those of a histogram, too; the rest stays."""
+    series = [({"__name__": name}, [(T, 1)]) for name in ("warm", "t_bucket", "t_sum", "t_count", "own")]
+    push(client, snappy(write_request(series)))
+    client.put("/metric/own", json={"code": "own", "name": "n", "description": "Mine."})
+    families = ((2, "warm"), (3, "t"), (2, "own"), (2, "unknown"))
+    told = [{"type": t, "metric_family_name": f, "help": f"About {f}.", "unit": "s"} for t, f in families]
+    assert push(client, snappy(write_request([], told))).status_code == 204
+    known = {
+        metric["code"]: (metric["unit"], metric["description"]) for metric in client.get("/metric/").json()
+    }
+    assert known["warm"] == ("s", "About warm.")
+    assert known["t_bucket"][1] == known["t_sum"][1] == known["t_count"][1] == "About t."
+    assert known["own"] == ("s", "Mine.")
+    assert "unknown" not in known
+
+
 def test_nothing_but_metadata(client):
     """Is fine."""
     request = write_request([], [{"type": 2, "metric_family_name": "up", "help": "Whether it is up."}])
