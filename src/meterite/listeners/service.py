@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from meterite.model.columns import Decoded
 
 TURN_S: Final = 1.0
+TELLING_S: Final = 1.0
+"""So often is looked whether something refused waits to be told; how often it may be is the tally's."""
 _READINGS_MAX: Final = 2**53
 """Bytes bound what is decoded at once."""
 
@@ -59,6 +61,7 @@ class Listeners:
         self._parts: list[_Part] = []
         self._tallies: list[Tally] = []
         self._waiting: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """SettingsError where a port can't be had."""
@@ -74,9 +77,7 @@ class Listeners:
             self._waiting = asyncio.create_task(self._wait_for_turn())
 
     async def close(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            await asyncio.gather(self._waiting, return_exceptions=True)
+        await _end(self._waiting)
         await self._close_parts()
         if self._fd >= 0:
             os.close(self._fd)
@@ -106,11 +107,20 @@ class Listeners:
     async def _close_parts(self) -> None:
         for part in reversed(self._parts):  # who reads comes after what it feeds, and closes first
             await part.close()
+        await _end(self._telling)
         for tally in self._tallies:
             tally.tell(now=True)
         self._parts, self._tallies = [], []
 
+    async def _tell(self) -> None:
+        """What was refused last is told, too, where nothing is refused after it."""
+        while True:
+            await asyncio.sleep(TELLING_S)
+            for tally in self._tallies:
+                tally.tell()
+
     async def _listen(self) -> None:
+        self._telling = asyncio.create_task(self._tell())
         for setting in self._settings:
             tally = Tally(setting)
             self._tallies.append(tally)
@@ -148,6 +158,12 @@ class Listeners:
             made = TcpListener(setting, tally, frames if pickled else lines, intake.put)
         self._parts.append(made)
         return made
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _lines(parts: Sequence[bytes]) -> Decoded:

@@ -55,7 +55,6 @@ class Intervals:
                 await asyncio.wait_for(self._closing.wait(), self._flush_s)
             if len(self._aggregate):
                 await self._keeper.keep(functools.partial(self._aggregate.take, self._now_us()))
-            self._tally.tell()
 
 
 class UdpListener(asyncio.DatagramProtocol):
