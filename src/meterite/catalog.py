@@ -46,6 +46,15 @@ class MetricView:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricPage:
+    """Some of an org's metrics, sentences about damage that their states may suffer from, and whether more follow."""
+
+    views: Sequence[MetricView]
+    gaps: Sequence[str]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A metric ready to take readings."""
 
@@ -186,14 +195,16 @@ class Catalog:
         self._limits = limits
         self.kept = Kept()
 
-    async def page(self, org: str, limit: int) -> tuple[list[MetricView], list[str]]:
-        """The first of the org's metrics, and sentences about damage that their states may suffer from."""
-        return await self._lanes.read(self._page, org, limit)
+    async def page(self, org: str, limit: int, after: int = 0) -> MetricPage:
+        """The first of the org's metrics by id, of those behind the id ``after``."""
+        return await self._lanes.read(self._page, org, limit, after)
 
-    def _page(self, org: str, limit: int) -> tuple[list[MetricView], list[str]]:
-        metrics = self._store.catalog.page(org, limit)
+    def _page(self, org: str, limit: int, after: int) -> MetricPage:
+        found = self._store.catalog.page(org, limit + 1, after)
+        metrics = found[:limit]
         states = self._states(org, metrics)
-        return [MetricView(m, s) for m, s in zip(metrics, states, strict=True)], self._gaps(org, metrics)
+        views = [MetricView(m, s) for m, s in zip(metrics, states, strict=True)]
+        return MetricPage(views, self._gaps(org, metrics), more=len(found) > limit)
 
     def _states(self, org: str, metrics: list[Metric]) -> list[MetricState]:
         ids = np.array([m.id for m in metrics], np.int64)

@@ -263,6 +263,26 @@ def test_no_code_is_unreachable(client, code, path):
     assert len(client.get(path + "/readings").json()) == 1
 
 
+def test_a_list_goes_on(client):
+    """``Link`` leads through all metrics, each once, and never repeats the token of the query."""
+    codes = [f"m{n}" for n in range(5)]
+    for code in codes:
+        client.post("/metric/", json={"code": code, "name": code})
+    found, place = [], "/metric/?limit=2&x-auth-token=123456&unknown=1"
+    for size in (2, 2, 1):
+        answer = client.get(place)
+        assert len(answer.json()) == size
+        found += [metric["code"] for metric in answer.json()]
+        place = answer.links.get("next", {}).get("url")
+    assert (found, place) == (codes, None)
+    answer = client.get("/metric/?limit=2&x-auth-token=123456&unknown=1")
+    assert answer.headers["link"] == '</metric/?after=2&limit=2>; rel="next"'
+    assert "link" not in client.get("/metric/?limit=5").headers
+    assert client.get("/metric/?after=5").json() == []
+    for after in ("-1", "x", str(2**63)):
+        assert client.get("/metric/", params={"after": after}).status_code == 422
+
+
 def test_limits_of_lists(client, metric):
     """1 to 10,000."""
     for limit, status in ((0, 422), (1, 200), (10_000, 200), (10_001, 422)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -24,6 +25,7 @@ from meterite.api.schemas import (
 )
 from meterite.api.stream import add_warnings
 from meterite.model.errors import InvalidInputError
+from meterite.model.metric import METRIC_ID_LAST
 from meterite.wire.push import decode_push, encode_meter
 
 if TYPE_CHECKING:
@@ -36,6 +38,18 @@ METERS_MAX: Final = 1000
 router = APIRouter(tags=["metrics"], route_class=OriginalRoute)
 _METRIC_BODY: Final = body(reference(MetricBase), example={"code": "M1", "name": "Meter 1"})
 _METER_BODY: Final = body(reference(MeterBase), example={"reading": 42.5})
+_PAGE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The metrics.",
+        "headers": {
+            "Link": {
+                "schema": {"type": "string"},
+                "description": '`<…?after=ID&limit=N>; rel="next"`; missing where there are no more.',
+            }
+        },
+    },
+    **problems(),
+}
 
 
 def _with_gaps(view: MetricView) -> Response:
@@ -44,13 +58,31 @@ def _with_gaps(view: MetricView) -> Response:
     return response
 
 
-@router.get("/metric/", response_model=list[Metric], responses=problems())
-async def list_metrics(called: Called, limit: Annotated[int, Query(ge=1, le=METRICS_MAX)] = 100) -> Response:
-    """The org's metrics in the order of their ids, without their readings."""
-    views, gaps = await called.service.catalog.page(called.org, limit)
-    response = json_response(msgspec.json.encode([metric_document(view) for view in views]))
-    add_warnings(response, gaps)
+@router.get("/metric/", response_model=list[Metric], responses=_PAGE)
+async def list_metrics(
+    called: Called,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=METRICS_MAX)] = 100,
+    after: Annotated[
+        int, Query(ge=0, le=METRIC_ID_LAST, description="Those behind this id: the last of the answer before.")
+    ] = 0,
+) -> Response:
+    """The org's metrics in the order of their ids, without their readings.
+
+    Where there are more, the header `Link` names the address of the next ones.
+    """
+    page = await called.service.catalog.page(called.org, limit, after)
+    response = json_response(msgspec.json.encode([metric_document(view) for view in page.views]))
+    add_warnings(response, page.gaps)
+    if page.more:
+        response.headers["Link"] = _next(request, page.views[-1].metric.id, limit)
     return response
+
+
+def _next(request: Request, after: int, limit: int) -> str:
+    """RFC 8288; of our own parameters alone, since a token may stand among the request's."""
+    place = quote(request.scope.get("root_path", "") + "/metric/")
+    return f'<{place}?after={after}&limit={limit}>; rel="next"'
 
 
 @router.post(

@@ -154,10 +154,11 @@ class SqlCatalog:
             raise not_found(code)
         return row
 
-    def page(self, org: str, limit: int) -> list[Metric]:
+    def page(self, org: str, limit: int, after: int = 0) -> list[Metric]:
         columns = metric_table.c
-        org_id = self.org_id(org)
-        query = select(metric_table).where(columns.org == org_id, columns.deleted_at.is_(None))
+        query = select(metric_table).where(
+            columns.org == self.org_id(org), columns.deleted_at.is_(None), columns.id > after
+        )
         with self._database.reading() as conn:
             return [_metric_of(org, row) for row in conn.execute(query.order_by(columns.id).limit(limit))]
 

@@ -170,8 +170,8 @@ class Catalog(Protocol):
 
     def metric(self, org: str, code: str) -> Metric | None: ...
 
-    def page(self, org: str, limit: int) -> list[Metric]:
-        """The first of the org's metrics by id."""
+    def page(self, org: str, limit: int, after: int = 0) -> list[Metric]:
+        """The first of the org's metrics by id, of those with an id above ``after``."""
         ...
 
     def create(self, org: str, spec: MetricSpec) -> Metric:

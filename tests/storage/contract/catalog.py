@@ -90,6 +90,8 @@ class CatalogTests:
         store.catalog.create("there", PLAIN)
         assert store.catalog.page("here", 10) == sorted(made, key=lambda m: m.id)
         assert store.catalog.page("here", 2) == made[:2]
+        assert store.catalog.page("here", 1, made[0].id) == made[1:2]
+        assert store.catalog.page("here", 2, made[2].id) == []
         assert store.catalog.page("nobody", 10) == []
         inactive = store.catalog.set_active("here", "m1", active=False)
         assert store.catalog.page("here", 10) == [made[0], inactive, made[2]]
