@@ -64,7 +64,8 @@ async def list_metrics(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=METRICS_MAX)] = 100,
     after: Annotated[
-        int, Query(ge=0, le=METRIC_ID_LAST, description="Those behind this id: the last of the answer before.")
+        int,
+        Query(ge=0, le=METRIC_ID_LAST, description="Those behind this id: the last of the answer before."),
     ] = 0,
 ) -> Response:
     """The org's metrics in the order of their ids, without their readings.
