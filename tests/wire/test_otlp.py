@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import struct
@@ -10,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
@@ -18,6 +19,7 @@ from meterite.model.columns import STALE_BITS, Described
 from meterite.model.errors import InvalidInputError, MalformedError, MeteriteError, TooLargeError
 from meterite.wire.otlp import decode_otlp
 from meterite.wire.otlp_json import decode_otlp_json
+from wire.known_names import check_known_names
 from wire.otlp_messages import AT_NS, AT_US, attributes, export, gauge, point, to_json, to_protobuf
 
 MAX = 10_000
@@ -585,6 +587,40 @@ def test_both_encodings_are_one(document):
         ExportMetricsServiceRequest.FromString(to_protobuf(document)), preserving_proto_field_name=True
     )
     assert plain(decode_otlp_json(json.dumps(written).encode(), readings_max=MAX)) == plain(decoded)
+
+
+@example(
+    document=export(gauge("m", point({"a": "1"}, asInt="1")), resource={"b": "2"}),
+    other=export(gauge("m", point({"a": "1"}, asInt="1")), resource={"b": "3"}),
+)
+@example(
+    document=export(gauge("m", point({"a": "1"}, asInt="1"))),
+    other=export(gauge("m", point({"a": "1"}, asInt="1")), resource={"b": "\x00"}),
+)
+@example(
+    document=export(gauge("m", point({"a": "1"}, asInt="1")), scope={"name": "s"}),
+    other=export(*(gauge(name, point({"a": "1"}, asInt="1")) for name in "mn"), scope={"version": "s"}),
+)
+@given(EXPORTS, EXPORTS)
+def test_known_names_change_nothing(document, other):
+    """Whatever came before, in whatever encoding."""
+    check_known_names(
+        [
+            request
+            for each in (document, other)
+            for request in (
+                (functools.partial(decode_otlp, readings_max=MAX), to_protobuf(each)),
+                (functools.partial(decode_otlp_json, readings_max=MAX), json.dumps(each).encode()),
+            )
+        ]
+    )
+
+
+@given(EXPORTS, st.data())
+def test_known_names_change_nothing_of_damaged_bodies(document, data):
+    """Nor of a body that nearly came before."""
+    bodies = [to_protobuf(document), *(changed(document, data) for _ in range(3))]
+    check_known_names([(functools.partial(decode_otlp, readings_max=MAX), body) for body in bodies])
 
 
 @given(st.binary(max_size=60))

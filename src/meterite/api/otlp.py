@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import JSON, Called
 from meterite.api.describe import SKIPPED
-from meterite.api.ingest import ingest
+from meterite.api.ingest import NAMES, ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, skipped
 from meterite.model.errors import ForbiddenError, UnauthorizedError
 from meterite.wire.formats import media_type
@@ -121,7 +121,8 @@ async def export_metrics(called: Called, request: Request) -> Response:
 
     def decode(body: bytes, *, readings_max: int) -> Decoded:
         request.state.json = says_json(request.headers.get("content-type"), body)
-        return (decode_otlp_json if request.state.json else decode_otlp)(body, readings_max=readings_max)
+        decoder = decode_otlp_json if request.state.json else decode_otlp
+        return decoder(body, readings_max=readings_max, names=NAMES)
 
     done = await ingest(called, request, decode, partial=True)
     json: bool = request.state.json

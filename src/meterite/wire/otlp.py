@@ -18,6 +18,7 @@ import numpy as np
 from meterite.model.check import LABELS_MAX
 from meterite.model.errors import InvalidInputError
 from meterite.wire.gather import too_many
+from meterite.wire.names import Names
 from meterite.wire.otlp_points import Context, Pair, Pairs, Points, pair_of, scope_pairs, too_many_labels
 from meterite.wire.protobuf import (
     FIXED64,
@@ -36,7 +37,7 @@ from meterite.wire.protobuf import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from meterite.model.columns import Decoded, Labels
 
@@ -78,9 +79,9 @@ _EXEMPLARS: Final = frozenset({_HISTOGRAM_EXEMPLAR, _EXPONENTIAL_EXEMPLAR})
 _Bounds = tuple[int, int]
 
 
-def decode_otlp(body: bytes, *, readings_max: int) -> Decoded:
-    """The readings of an export."""
-    reader = _Reader(body, readings_max)
+def decode_otlp(body: bytes, *, readings_max: int, names: Names | None = None) -> Decoded:
+    """The readings of an export. ``names`` are what earlier requests left."""
+    reader = _Reader(body, Points(readings_max, (names or Names()).known()), readings_max)
     for tag, start, end in fields(body):
         if tag == _RESOURCE_METRICS:
             reader.resource(start, end)
@@ -90,10 +91,10 @@ def decode_otlp(body: bytes, *, readings_max: int) -> Decoded:
 class _Reader:
     """An attribute, and all attributes of a point, are read once for each way they are written."""
 
-    def __init__(self, data: bytes, readings_max: int) -> None:
+    def __init__(self, data: bytes, points: Points, readings_max: int) -> None:
         self._data = data
         self._readings_max = readings_max
-        self.points = Points(readings_max)
+        self.points = points
         self._pairs: dict[bytes, Pair | None] = {}
         self._context = Context([], [])
 
@@ -114,10 +115,14 @@ class _Reader:
             pairs = self._read(attributes)
         except InvalidInputError as exc:
             error = exc
+        written = self._written(attributes)
         for bounds in scopes:
-            self._scope(pairs, error, *bounds)
+            self._scope(written, pairs, error, *bounds)
 
-    def _scope(self, resource: Pairs, error: InvalidInputError | None, start: int, end: int) -> None:
+    def _scope(
+        self, written: Hashable, resource: Pairs, error: InvalidInputError | None, start: int, end: int
+    ) -> None:
+        """``written`` is what the resource's attributes are written as."""
         data = self._data
         name = version = ""
         attributes: list[_Bounds] = []
@@ -139,6 +144,7 @@ class _Reader:
         except InvalidInputError as exc:
             error = error or exc
         self._context = Context(resource, pairs, error)
+        self.points.within("otlp", written, name, version, self._written(attributes))
         for bounds in metrics:
             self._metric(*bounds)
 
@@ -187,11 +193,12 @@ class _Reader:
             elif tag == _NUMBER_EXEMPLAR:
                 self.points.skip()
         written = (first_end - first_at, data[first_at:last_end])
-        labels = self._context.known.get(written)
-        if labels is None:
+
+        def read() -> Labels:
             spans = [(at, stop) for tag, at, stop in fields(data, start, end) if tag == _NUMBER_ATTRIBUTE]
-            labels = self._context.known[written] = self._context.labels(self._read(spans))
-        self.points.number(labels, time_ns, value, flags)
+            return self._context.labels_of(written, lambda: self._read(spans))
+
+        self.points.number(written, read, time_ns, value, flags)
 
     def _histogram(self, start: int, end: int) -> None:
         data = self._data
@@ -217,8 +224,8 @@ class _Reader:
                 flags = first
             else:
                 self._part(parts, tag, first)
-        labels = self._labels(attributes)
-        self.points.histogram(labels, time_ns, parts, flags, counts=counts, bounds=bounds)
+        written, read = self._labels(attributes)
+        self.points.histogram(written, read, time_ns, parts, flags, counts=counts, bounds=bounds)
 
     def _exponential(self, start: int, end: int) -> None:
         data = self._data
@@ -248,7 +255,7 @@ class _Reader:
             else:
                 self._part(parts, _OF_EXPONENTIAL.get(tag, tag), first)
         self.points.exponential(
-            self._labels(attributes),
+            *self._labels(attributes),
             time_ns,
             parts,
             flags,
@@ -309,15 +316,15 @@ class _Reader:
                 flags = first
             elif tag in _OF_SUMMARY:
                 self._part(parts, tag, first)
-        self.points.summary(self._labels(attributes), time_ns, parts, flags, quantiles=quantiles)
+        self.points.summary(*self._labels(attributes), time_ns, parts, flags, quantiles=quantiles)
 
-    def _labels(self, attributes: list[_Bounds]) -> Labels:
-        data = self._data
-        written = tuple([data[start:end] for start, end in attributes])
-        labels = self._context.known.get(written)
-        if labels is None:
-            labels = self._context.known[written] = self._context.labels(self._read(attributes))
-        return labels
+    def _labels(self, attributes: list[_Bounds]) -> tuple[Hashable, Callable[[], Labels]]:
+        """What a point's attributes are written as, and how they are read."""
+        written = self._written(attributes)
+        return written, lambda: self._context.labels_of(written, lambda: self._read(attributes))
+
+    def _written(self, attributes: list[_Bounds]) -> tuple[bytes, ...]:
+        return tuple([self._data[start:end] for start, end in attributes])
 
     def _read(self, attributes: list[_Bounds]) -> Pairs:
         """Attributes as labels, without those that are empty. InvalidInputError."""

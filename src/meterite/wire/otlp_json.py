@@ -22,12 +22,14 @@ import msgspec
 from meterite.model.errors import InvalidInputError, MalformedError
 from meterite.model.time import excerpt
 from meterite.wire.json_exact import check_depth, load_exact
+from meterite.wire.names import Names
 from meterite.wire.otlp_points import Context, Pair, Pairs, Points, pair_of, scope_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
-    from meterite.model.columns import Decoded, Labels
+    from meterite.model.columns import Decoded
+    from meterite.wire.otlp_points import Read
 
 Message = dict[str, Any]
 
@@ -133,9 +135,9 @@ def _as_double(found: object, field: str) -> float:
 # What messages are
 
 
-def decode_otlp_json(body: bytes, *, readings_max: int) -> Decoded:
-    """The readings of an export."""
-    reader = _Reader(readings_max)
+def decode_otlp_json(body: bytes, *, readings_max: int, names: Names | None = None) -> Decoded:
+    """The readings of an export. ``names`` are what earlier requests left."""
+    reader = _Reader(Points(readings_max, (names or Names()).known()))
     export = _message(_load(body), "the body")
     for resource_metrics in _messages(export, "resourceMetrics"):
         pairs: Pairs = []
@@ -163,8 +165,8 @@ def _load(body: bytes) -> Any:
 class _Reader:
     """An attribute that is a text, and all attributes of a point, are read once for each way they are written."""
 
-    def __init__(self, readings_max: int) -> None:
-        self.points = Points(readings_max)
+    def __init__(self, points: Points) -> None:
+        self.points = points
         self._pairs: dict[Pair, Pair | None] = {}
         self._context = Context([], [])
 
@@ -176,6 +178,7 @@ class _Reader:
         except InvalidInputError as exc:
             error = error or exc
         self._context = Context(resource, pairs, error)
+        self.points.within("otlp-json", tuple(resource), tuple(pairs), error is None)
 
     def metric(self, metric: Message) -> None:
         kind = next((kind for kind in _KINDS if _field(metric, kind) is not None), None)
@@ -190,17 +193,15 @@ class _Reader:
             points.next()
             points.skip(len(_list(point, "exemplars")))
             try:
-                take(points, self._labels(point), point)
+                take(points, *self._labels(point), point)
             except InvalidInputError as exc:
                 points.reject(exc)
 
-    def _labels(self, point: Message) -> Labels:
+    def _labels(self, point: Message) -> tuple[Hashable, Read]:
+        """A point's attributes, and how they become labels."""
         pairs = self.pairs(point)
         written = tuple(pairs)
-        labels = self._context.known.get(written)
-        if labels is None:
-            labels = self._context.known[written] = self._context.labels(pairs)
-        return labels
+        return written, lambda: self._context.labels_of(written, lambda: pairs)
 
     def pairs(self, message: Message) -> Pairs:
         """Its attributes as labels, without those that are empty. InvalidInputError."""
@@ -218,26 +219,27 @@ class _Reader:
         return pairs
 
 
-def _number(points: Points, labels: Labels, point: Message) -> None:
+def _number(points: Points, written: Hashable, read: Read, point: Message) -> None:
     value = _double(point, "asDouble")
     if value is None and _field(point, "asInt") is not None:
         value = float(_integer(point, "asInt", _INT64))
-    points.number(labels, _time(point), value, _flags(point))
+    points.number(written, read, _time(point), value, _flags(point))
 
 
-def _histogram(points: Points, labels: Labels, point: Message) -> None:
+def _histogram(points: Points, written: Hashable, read: Read, point: Message) -> None:
     counts = _counts(point, "bucketCounts")
     bounds = [_as_double(each, "explicitBounds") for each in _list(point, "explicitBounds")]
-    points.histogram(labels, _time(point), _parts(point), _flags(point), counts=counts, bounds=bounds)
+    points.histogram(written, read, _time(point), _parts(point), _flags(point), counts=counts, bounds=bounds)
 
 
-def _exponential(points: Points, labels: Labels, point: Message) -> None:
+def _exponential(points: Points, written: Hashable, read: Read, point: Message) -> None:
     def buckets(field: str) -> tuple[int, list[int]]:
         found = _of(point, field)
         return _integer(found, "offset", _INT32), _counts(found, "bucketCounts")
 
     points.exponential(
-        labels,
+        written,
+        read,
         _time(point),
         _parts(point),
         _flags(point),
@@ -248,7 +250,7 @@ def _exponential(points: Points, labels: Labels, point: Message) -> None:
     )
 
 
-def _summary(points: Points, labels: Labels, point: Message) -> None:
+def _summary(points: Points, written: Hashable, read: Read, point: Message) -> None:
     quantiles = [
         (_plain_double(each, "quantile"), _plain_double(each, "value"))
         for each in _messages(point, "quantileValues")
@@ -257,10 +259,10 @@ def _summary(points: Points, labels: Labels, point: Message) -> None:
         "_count": float(_integer(point, "count", _UINT64)),
         "_sum": _plain_double(point, "sum"),
     }
-    points.summary(labels, _time(point), parts, _flags(point), quantiles=quantiles)
+    points.summary(written, read, _time(point), parts, _flags(point), quantiles=quantiles)
 
 
-_KINDS: Final[dict[str, Callable[[Points, Labels, Message], None]]] = {
+_KINDS: Final[dict[str, Callable[[Points, Hashable, Read, Message], None]]] = {
     "gauge": _number,
     "sum": _number,
     "histogram": _histogram,

@@ -22,7 +22,8 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,15 +37,21 @@ from meterite.wire.exposition_proto import go_number
 from meterite.wire.gather import Gathered, too_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from meterite.model.columns import Decoded, Labels
+    from meterite.wire.names import Kept, Known
+
+    Read = Callable[[], Labels]
 
 Pair = tuple[str, str]
 Pairs = list[Pair]
 
 NO_RECORDED_VALUE: Final = 1
 """The flag of a point that says only that its series has ended."""
+
+BOUNDS_KEPT: Final = 4096
+"""Most histograms have the same ones."""
 
 STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 _SCOPE: Final = "otel.scope."
@@ -102,7 +109,14 @@ class Context:
                 self._base = _laid_over(dict_of(resource), dict_of(scope))
             except InvalidInputError as exc:
                 self._error = exc
-        self.known: dict[object, Labels] = {}
+        self._known: dict[Hashable, Labels] = {}
+
+    def labels_of(self, attributes: Hashable, read: Callable[[], Sequence[Pair]]) -> Labels:
+        """As :meth:`labels`; read once for each way they are written."""
+        labels = self._known.get(attributes)
+        if labels is None:
+            labels = self._known[attributes] = self.labels(read())
+        return labels
 
     def labels(self, pairs: Sequence[Pair]) -> Labels:
         """A point's labels, sorted. InvalidInputError."""
@@ -139,6 +153,20 @@ def _laid_over(below: dict[str, str], above: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+def _with(labels: Labels, more: Pair) -> Labels:
+    """One label more, before which an attribute of that name gives way; none where it is empty."""
+    name, value = more
+    if not value:
+        return labels
+    if any(each == name for each, _ in labels):
+        labels = tuple(sorted(_laid_over(dict(labels), {name: value}).items()))
+    else:
+        labels = tuple(sorted((*labels, more)))
+    if len(labels) > LABELS_MAX:
+        raise too_many_labels(len(labels))
+    return labels
+
+
 def point_time(time_ns: int) -> int:
     """µs since 1970. InvalidInputError where there is none."""
     if 0 < time_ns <= _LAST_NS:
@@ -148,22 +176,38 @@ def point_time(time_ns: int) -> int:
     return from_unit(time_ns, "ns")
 
 
-class Points:
-    """Takes points one by one: :meth:`metric`, then for each of its points :meth:`next`, and one that takes it.
+class _Several(NamedTuple):
+    """A point of several numbers: what names it, and how its labels are read."""
 
-    What raises InvalidInputError has taken nothing; :meth:`reject` then tells of the point.
+    written: Hashable
+    read: Read
+
+
+class Points:
+    """Takes points one by one: :meth:`within`, :meth:`metric`, then for each point :meth:`next`, and one that takes it.
+
+    What raises InvalidInputError has taken nothing; :meth:`reject` then tells of the point. ``attributes`` are what a
+    point's were written as, ``read`` reads the labels of one whose attributes aren't known, or says what is wrong.
     """
 
-    def __init__(self, readings_max: int) -> None:
+    def __init__(self, readings_max: int, known: Known) -> None:
         self._readings_max = readings_max
         self._gathered = Gathered(readings_max, unit="ns")
         self._row = -1
         self._name = self._unit = self._description = ""
         self._codes: dict[str, str] = {}
         self._pending: list[tuple[SeriesKey, float]] = []
+        self._known = known
+        self._context: Hashable = None
+        self._kept: Kept = {}
 
     def decoded(self) -> Decoded:
         return self._gathered.decoded()
+
+    def within(self, *context: Hashable) -> None:
+        """All that labels of the next points depend on, beside their attributes, as it was written."""
+        self._context = context
+        self._kept = self._known.within(context)
 
     def metric(self, name: str, *, unit: str = "", description: str = "") -> None:
         self._name, self._unit, self._description = name, unit, description
@@ -179,18 +223,25 @@ class Points:
     def skip(self, count: int = 1) -> None:
         self._gathered.skip(count)
 
-    def number(self, labels: Labels, time_ns: int, value: float | None, flags: int) -> None:
+    def number(self, attributes: Hashable, read: Read, time_ns: int, value: float | None, flags: int) -> None:
         """A gauge's or a sum's. None is no value."""
+        written = (self._name, attributes)
+        key = self._kept.get(written)
+        labels = read() if key is None else ()
         at_us = point_time(time_ns)
         if flags & NO_RECORDED_VALUE:
             value = STALE
         if value is None:
             raise InvalidInputError("reading-invalid", "A data point needs a value, asDouble or asInt.")
-        self._gathered.add(SeriesKey(self._code(""), labels), at_us, value, self._row)
+        code = self._code("")
+        if key is None:
+            key = self._known.keep(self._context, written, SeriesKey(code, labels))
+        self._gathered.append(self._gathered.place_one(key), at_us, value, self._row)
 
     def histogram(
         self,
-        labels: Labels,
+        attributes: Hashable,
+        read: Read,
         time_ns: int,
         parts: dict[str, float | None],
         flags: int,
@@ -199,6 +250,7 @@ class Points:
         bounds: Sequence[float],
     ) -> None:
         """``parts``: ``_count`` and, where they are known, ``_sum``, ``_min``, ``_max``."""
+        point = self._several(attributes, read)
         if len(counts) != len(bounds) + 1 and (counts or bounds):
             raise InvalidInputError(
                 "lengths-differ",
@@ -206,13 +258,14 @@ class Points:
             )
         if any(not low < high for low, high in itertools.pairwise(bounds)):
             raise InvalidInputError("shape-invalid", "A histogram's bounds must rise.")
-        self._buckets(labels, [*zip(bounds, counts, strict=False)], parts["_count"])
-        self._parts(labels, parts)
+        self._buckets(point, [*zip(bounds, counts, strict=False)], parts["_count"])
+        self._parts(point, parts)
         self._take(point_time(time_ns), flags)
 
     def exponential(
         self,
-        labels: Labels,
+        attributes: Hashable,
+        read: Read,
         time_ns: int,
         parts: dict[str, float | None],
         flags: int,
@@ -223,31 +276,41 @@ class Points:
         positive: tuple[int, Sequence[int]],
     ) -> None:
         """``zero``: threshold and count; the others: offset of the first bucket, and counts."""
+        point = self._several(attributes, read)
         offset, counts = negative
         last = offset + len(counts) - 1
         buckets = [(-_bound(scale, last - n), count) for n, count in enumerate(reversed(counts))]
         buckets.append(zero)
         offset, counts = positive
         buckets += [(_bound(scale, offset + n + 1), count) for n, count in enumerate(counts)]
-        self._buckets(labels, buckets, parts["_count"])
-        self._parts(labels, parts)
+        self._buckets(point, buckets, parts["_count"])
+        self._parts(point, parts)
         self._take(point_time(time_ns), flags)
 
     def summary(
         self,
-        labels: Labels,
+        attributes: Hashable,
+        read: Read,
         time_ns: int,
         parts: dict[str, float | None],
         flags: int,
         *,
         quantiles: Sequence[tuple[float, float]],
     ) -> None:
+        point = self._several(attributes, read)
         for quantile, value in quantiles:
-            self._part("", labels, value, ("quantile", _limit(quantile)))
-        self._parts(labels, parts)
+            self._part(point, "", value, ("quantile", _limit(quantile)))
+        self._parts(point, parts)
         self._take(point_time(time_ns), flags)
 
-    def _buckets(self, labels: Labels, buckets: Iterable[tuple[float, int]], count: float | None) -> None:
+    def _several(self, attributes: Hashable, read: Read) -> _Several:
+        """A point of several numbers. What is wrong with its attributes is said before all else."""
+        point = _Several((self._name, attributes), read)
+        if (point.written, "_count", "") not in self._kept:
+            read()
+        return point
+
+    def _buckets(self, point: _Several, buckets: Iterable[tuple[float, int]], count: float | None) -> None:
         """Bounds that are written alike are one: the last says how many lie up to it."""
         total = 0
         cumulative: dict[str, int] = {}
@@ -258,28 +321,29 @@ class Points:
         if len(cumulative) > self._readings_max:
             raise too_many(self._readings_max)
         for le, upto in cumulative.items():
-            self._part("_bucket", labels, float(upto), ("le", le))
-        self._part("_bucket", labels, count or 0.0, ("le", "+Inf"))
+            self._part(point, "_bucket", float(upto), ("le", le))
+        self._part(point, "_bucket", count or 0.0, ("le", "+Inf"))
 
-    def _parts(self, labels: Labels, parts: dict[str, float | None]) -> None:
+    def _parts(self, point: _Several, parts: dict[str, float | None]) -> None:
         for suffix, value in parts.items():
             if value is not None:
-                self._pending.append((SeriesKey(self._code(suffix), labels), value))
+                self._part(point, suffix, value)
 
-    def _part(self, suffix: str, labels: Labels, value: float, more: Pair) -> None:
-        """One with a label of its own, before which an attribute of that name gives way."""
-        if any(name == more[0] for name, _ in labels):
-            labels = tuple(sorted(_laid_over(dict(labels), dict([more])).items()))
-        else:
-            labels = tuple(sorted((*labels, more)))
-        if len(labels) > LABELS_MAX:
-            raise too_many_labels(len(labels))
-        self._pending.append((SeriesKey(self._code(suffix), labels), value))
+    def _part(self, point: _Several, suffix: str, value: float, more: Pair = ("", "")) -> None:
+        """``more`` is a label of its own."""
+        written = (point.written, suffix, more[1])
+        key = self._kept.get(written)
+        labels = _with(point.read(), more) if key is None else ()
+        code = self._code(suffix)
+        if key is None:
+            key = self._known.keep(self._context, written, SeriesKey(code, labels))
+        self._pending.append((key, value))
 
     def _take(self, at_us: int, flags: int) -> None:
         ended = flags & NO_RECORDED_VALUE
         for key, value in self._pending:
-            self._gathered.add(key, at_us, STALE if ended else value, self._row)
+            place = self._gathered.place_one(key)
+            self._gathered.append(place, at_us, STALE if ended else value, self._row)
 
     def _code(self, suffix: str) -> str:
         code = self._codes.get(suffix)
@@ -290,6 +354,7 @@ class Points:
         return code
 
 
+@lru_cache(BOUNDS_KEPT)
 def _limit(value: float) -> str:
     """A bound or a quantile as a label's value; minus zero is zero."""
     return go_number(value + 0.0)
