@@ -1,6 +1,7 @@
 # Every target sets up what it needs: a fresh machine with python3.11 (with venv and headers), make and gcc suffices.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
+WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.meterite-setup
@@ -36,7 +37,7 @@ run: setup
 	$(VENV)/bin/meterite serve --port $(PORT)
 
 test: setup setup-system
-	$(PY) -m pytest -q -m "not soak"
+	$(PY) -m pytest -q -m "not soak" -n $(WORKERS) --dist loadfile
 
 soak: setup
 	$(PY) -m pytest -q -m soak --timeout=0

@@ -27,6 +27,7 @@ NAMES = (
     "otlp",
     "remote_write",
     "exposition",
+    "disk",
     "reading_back",
     "start",
     "deliveries",
