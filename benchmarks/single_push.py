@@ -1,4 +1,8 @@
-"""A durable push of one reading: the server's CPU against a no-op route and the obvious design."""
+"""A durable push of one reading: the server's CPU against a no-op route and the obvious design.
+
+Through the fast door (``meterite serve``), as ``POST /metric/{code}`` and as a line of line protocol, and under an
+uvicorn that knows nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -19,44 +23,56 @@ METRICS = 10
 
 def run(*, full: bool) -> list[Row]:
     total, rounds = (40_000, 9) if full else (10_000, 5)
-    requests = _requests()
+    requests, lines = _requests(), _lines()
     noop: list[float] = []
-    ours: list[float] = []
-    ours_per_s: list[float] = []
+    fast: list[float] = []
+    fast_per_s: list[float] = []
+    line: list[float] = []
+    line_per_s: list[float] = []
+    plain: list[float] = []
+    plain_per_s: list[float] = []
     obvious_per_s: list[float] = []
     obvious: list[float] = []
     with tempfile.TemporaryDirectory() as name:
-        directory = [Path(name) / part for part in ("noop", "ours", "obvious")]
+        directory = [Path(name) / part for part in ("noop", "fast", "plain", "obvious")]
         for part in directory:
             part.mkdir()
         with (
             uvicorn("benchmarks.baseline_noop:app", directory[0]) as a,
             meterite(directory[1]) as b,
-            uvicorn("benchmarks.baseline_obvious:app", directory[2]) as c,
+            uvicorn("meterite.app:app", directory[2]) as c,
+            uvicorn("benchmarks.baseline_obvious:app", directory[3]) as d,
         ):
-            for server in (b, c):
+            for server in (b, c, d):
                 _create(server)
-            for server in (a, b, c):  # what is done once a process isn't a request's cost
+            for server in (a, b, c, d):  # what is done once a process isn't a request's cost
                 _measure(server, requests, 500)
+            _measure(b, lines, 500)
             for _ in range(rounds):
                 noop.append(_measure(a, requests, total)[0])
-                cpu_us, load = _measure(b, requests, total)
-                ours.append(cpu_us)
-                ours_per_s.append(load.per_s)
-                cpu_us, load = _measure(c, requests, total // 10)
-                obvious.append(cpu_us)
-                obvious_per_s.append(load.per_s)
+                _into(fast, fast_per_s, _measure(b, requests, total))
+                _into(line, line_per_s, _measure(b, lines, total))
+                _into(plain, plain_per_s, _measure(c, requests, total))
+                _into(obvious, obvious_per_s, _measure(d, requests, total // 10))
     how = f"{CONNECTIONS} connections, median of {rounds} rounds of {total:,}"
     return [
-        Row("single push, CPU of the server ÷ no-op route", _ratio(ours, noop), "×", 1.2, note=how),
+        Row(
+            "single push, fast door, CPU of the server ÷ no-op route", _ratio(fast, noop), "×", 0.6, note=how
+        ),
+        Row("a line to `/write`, fast door, CPU ÷ no-op route", _ratio(line, noop), "×", 0.6),
+        Row("single push, fast door, a second", median(fast_per_s), "", 15_000, at_least=True),
+        Row("a line to `/write`, fast door, a second", median(line_per_s), "", 15_000, at_least=True),
+        Row("single push, any server, CPU of the server ÷ no-op route", _ratio(plain, noop), "×", 1.2),
         Row(
             "single push, throughput ÷ obvious design",
-            _ratio(ours_per_s, obvious_per_s),
+            _ratio(fast_per_s, obvious_per_s),
             "×",
             5,
             at_least=True,
         ),
-        Row("single push, CPU of the server", median(ours), "µs", note=f"{median(ours_per_s):,.0f} a second"),
+        Row("single push, fast door, CPU", median(fast), "µs"),
+        Row("a line to `/write`, fast door, CPU", median(line), "µs"),
+        Row("single push, any server, CPU", median(plain), "µs", note=f"{median(plain_per_s):,.0f} a second"),
         Row("no-op Starlette route, CPU", median(noop), "µs"),
         Row("obvious design, CPU", median(obvious), "µs", note=f"{median(obvious_per_s):,.0f} a second"),
     ]
@@ -67,6 +83,18 @@ def _requests() -> list[bytes]:
         request("POST", f"/metric/W{n % METRICS}", {"reading": round(20 + n * 0.01, 2)}, TOKEN)
         for n in range(CONNECTIONS * 10)
     ]
+
+
+def _lines() -> list[bytes]:
+    return [
+        request("POST", "/write", f"W{n % METRICS} value={20 + n * 0.01:.2f}\n".encode(), TOKEN, "text/plain")
+        for n in range(CONNECTIONS * 10)
+    ]
+
+
+def _into(cpu_us: list[float], per_s: list[float], measured: tuple[float, Load]) -> None:
+    cpu_us.append(measured[0])
+    per_s.append(measured[1].per_s)
 
 
 def _create(server: Server) -> None:

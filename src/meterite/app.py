@@ -1,9 +1,10 @@
 """Where everything is put together.
 
-What this file guarantees: a request passes, from the outside in, the access log (where it is asked for), what
-answers failures, the fast door of the single push, the request's id, the gate, the divider of paths, the
-body's limits, and only then the framework. ``app`` is made where it is first asked for, so that describing
-the API needs neither settings nor a store; a setting or a file that can't be used ends the start with one line.
+What this file guarantees: a request passes, from the outside in, the fast door (where the server has one), the access
+log (where it is asked for), what answers failures, the door of the single push, the request's id, the gate, the divider
+of paths, the body's limits, and only then the framework. ``app`` is made where it is first asked for, so that
+describing the API needs neither settings nor a store; a setting or a file that can't be used ends the start with one
+line.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
 from meterite.api.door import PushDoor
 from meterite.api.errors import Failures, Problems, install_error_handlers
 from meterite.api.event_schemas import event_schemas
+from meterite.api.fast_door import STATE
+from meterite.api.fast_push import Pushes
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
@@ -53,7 +56,7 @@ from meterite.web.routes import install_web
 __all__ = ["Meterite", "build_api", "create_app", "event_schemas", "openapi_document"]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, MutableMapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -104,6 +107,7 @@ class Meterite:
         self._problems = Problems(settings.api_key_name)
         self._refusal: str | None = None
         self._stack: ASGIApp | None = None
+        self._server_state: MutableMapping[str, Any] | None = None
         self.api = build_api()
         self.api.router.lifespan_context = self._lifespan
         self.api.state.service = service
@@ -118,6 +122,7 @@ class Meterite:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            self._server_state = scope.get("state")
             await self.api(scope, receive, self._plain_refusal(send))
             return
         assert self._stack is not None, "the service is opened by the lifespan protocol: lifespan=on"
@@ -189,7 +194,17 @@ class Meterite:
             header=name.encode("ascii"),
         )
         failures = Failures(door, problems)
-        return AccessLog(failures, problems) if settings.access_log else failures
+        access_log = AccessLog(failures, problems) if settings.access_log else None
+        if self._server_state is not None:
+            self._server_state[STATE] = Pushes(
+                self._service.recorder,
+                gate.authenticate,
+                api_key_name=name,
+                body_bytes_max=min(settings.body_bytes_max, settings.unpacked_bytes_max),
+                readings_max=settings.readings_max,
+                told=access_log.write if access_log is not None else None,
+            )
+        return access_log or failures
 
 
 def create_app(settings: Settings, service: Service | None = None) -> Meterite:

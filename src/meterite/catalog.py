@@ -307,17 +307,27 @@ class Catalog:
 
     async def resolve(self, org: str, keys: list[SeriesKey]) -> Resolution:
         """From memory where they are there; never a stale "no"."""
-        kept = self.kept.request(org, keys)
-        if kept is not None:
-            return kept
+        resolution = self.kept.request(org, keys)
+        if resolution is None:
+            resolution = self._from_memory(org, keys)
+            missing = [n for n, id_ in enumerate(resolution.ids) if not id_]
+            if missing:
+                await self._look_up(org, keys, resolution.metrics, resolution.ids, missing)
+                return Resolution(keys, resolution.metrics, resolution.ids)
+        return resolution
+
+    def resolve_kept(self, org: str, keys: list[SeriesKey]) -> Resolution | None:
+        """The same, where all of it is in memory."""
+        resolution = self.kept.request(org, keys) or self._from_memory(org, keys)
+        return resolution if all(resolution.ids) else None
+
+    def _from_memory(self, org: str, keys: list[SeriesKey]) -> Resolution:
+        """With the id 0 where it isn't there; kept, where all is."""
         metrics: dict[str, Known | None] = {}
         ids = [self._kept_id(org, key, metrics) for key in keys]
-        missing = [n for n, id_ in enumerate(ids) if not id_]
-        if missing:
-            await self._look_up(org, keys, metrics, ids, missing)
-            return Resolution(keys, metrics, ids)
         resolution = Resolution(keys, metrics, ids)
-        self.kept.keep_request(org, resolution)
+        if all(ids):
+            self.kept.keep_request(org, resolution)
         return resolution
 
     async def _look_up(

@@ -86,6 +86,27 @@ def test_each_learns_of_its_own_error():
     assert others == [None, None]
 
 
+def test_who_submits_is_called_back():
+    """A callback is told what a future would be; one that fails keeps nobody else waiting."""
+    told, faults = [], []
+
+    def failing(_error):
+        raise ValueError
+
+    async def scenario(group):
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: faults.append(context["exception"])
+        )
+        group.submit(append(), failing)
+        group.submit(append(), told.append)
+        await group.add(append())
+        assert told == [None]
+        await group.add(append())
+
+    assert sizes_of(scenario) == [3, 1]
+    assert [type(fault) for fault in faults] == [ValueError]
+
+
 def test_what_waits_is_bounded():
     """The queue's bytes are bounded, but one request always fits."""
 

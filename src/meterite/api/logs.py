@@ -146,25 +146,31 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = {"status": 0, "bytes": 0}
+        status, size = 0, 0
         started_s = time.perf_counter()
-        asked = {"method": scope["method"], "url": self._problems.instance(scope)}
 
         async def sending(message: Message) -> None:
+            nonlocal status, size
             if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
+                status = message["status"]
             else:
-                seen["bytes"] += len(message.get("body", b""))
+                size += len(message.get("body", b""))
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
         finally:
-            self._log.info(
-                "request",
-                **asked,
-                **seen,
-                client=(scope.get("client") or ("",))[0],
-                seconds=round(time.perf_counter() - started_s, 6),
-                request_id=request_id_of(scope),
-            )
+            self.write(scope, status, size, started_s)
+
+    def write(self, scope: Scope, status: int, size: int, started_s: float) -> None:
+        """The entry of a request that is over; ``started_s`` is of ``time.perf_counter``."""
+        self._log.info(
+            "request",
+            method=scope["method"],
+            url=self._problems.instance(scope),
+            status=status,
+            bytes=size,
+            client=(scope.get("client") or ("",))[0],
+            seconds=round(time.perf_counter() - started_s, 6),
+            request_id=request_id_of(scope),
+        )

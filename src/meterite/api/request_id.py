@@ -21,11 +21,21 @@ def request_id_of(scope: Scope) -> str:
     """The id of this request."""
     known: str | None = scope.get(_KEY)
     if known is None:
-        known = scope[_KEY] = _from_header(scope) or f"{random.getrandbits(128):032x}"
+        known = scope[_KEY] = sent_id(scope) or new_id()
     return known
 
 
-def _from_header(scope: Scope) -> str | None:
+def new_id() -> str:
+    return f"{random.getrandbits(128):032x}"
+
+
+def with_id(scope: Scope, request_id: str) -> Scope:
+    """A copy of the scope, of the request with this id."""
+    return {**scope, _KEY: request_id}
+
+
+def sent_id(scope: Scope) -> str | None:
+    """The client's own, where it is harmless."""
     for name, value in scope.get("headers", ()):
         if name == HEADER and _SANE.fullmatch(value):
             return bytes(value).decode("ascii")

@@ -16,6 +16,7 @@ from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError
 from meterite.model.metric import made_by_readings
+from meterite.model.time import HOUR_US, SECOND_US
 from meterite.recording.admission import Admission
 from meterite.recording.receipts import (
     Receipt,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from meterite.model.columns import type_i64
     from meterite.model.truncate import Truncation
     from meterite.recording.admission import Rules
-    from meterite.recording.group import GroupCommit
+    from meterite.recording.group import Done, GroupCommit
     from meterite.storage.interface import PushGroup, Store
     from meterite.storage.once import KeptReceipt, Once
 
@@ -45,6 +46,9 @@ NO_READINGS: Final = Batch(
 )
 OPEN_FIRST: Final = int(np.iinfo(np.int64).min)
 OPEN_LAST: Final = int(np.iinfo(np.int64).max)
+SURELY_FIRST_US: Final = 946_684_800 * SECOND_US
+"""The year 2000: an earlier time may be one of today in another unit."""
+SURELY_AHEAD_US: Final = HOUR_US
 
 
 def unsettled() -> UnavailableError:
@@ -129,6 +133,36 @@ class Recorder:
         """The metric where this worker has it in memory and active; else ask :meth:`record_one`."""
         known = self._catalog.kept.metrics.get((org, code))
         return known if known is not None and known.metric.active else None
+
+    def series_kept(self, known: Known, labels: Labels) -> int:
+        """The metric's series with these labels where this worker has it in memory; 0 where only others may know."""
+        if not labels:
+            return known.metric.series_first
+        return self._catalog.kept.series.get((known.metric.id, labels), 0)
+
+    def submit(self, append: Append, done: Done) -> None:
+        """Commit with whatever waits; ``done`` is told when it is on disk, or why it isn't. UnavailableError."""
+        self._group.submit(append, done)
+
+    def surely_in_time(self, at_us: int) -> bool:
+        """Whether nothing can be wrong with a time, whatever its unit; where it may, :meth:`record` looks closer."""
+        future_us_max = self._rules.times.future_us_max
+        ahead = SURELY_AHEAD_US if future_us_max is None else min(future_us_max, SURELY_AHEAD_US)
+        return SURELY_FIRST_US <= at_us <= self._now() + ahead
+
+    def append_kept(self, org: str, decoded: Decoded) -> Append | None:
+        """What :meth:`record` would commit, where all is in memory and there is nothing to say of any reading."""
+        if decoded.rejected or decoded.skipped or decoded.described or not len(decoded):
+            return None
+        given = decoded.at_us[decoded.at_us != NO_TIME]
+        if len(given) and not (
+            self.surely_in_time(int(given.min())) and self.surely_in_time(int(given.max()))
+        ):
+            return None
+        resolution = self._catalog.resolve_kept(org, decoded.keys)
+        if resolution is None:
+            return None
+        return self._append(self._catalog.kept.version, decoded, resolution, full=False)
 
     async def push(
         self, known: Known, series: int, value: float, at_us: int | None, once: Once | None = None

@@ -133,6 +133,28 @@ def told(unit: str) -> str | None:
     return unit if unit in _MISTAKABLE else None
 
 
+def decode_plain_line(body: bytes, unit: str) -> tuple[bytes, int, float] | None:
+    """The reading of a body that is one plain line of one field: its series as it was written, time and value.
+
+    None: decode it as any other. ``unit`` is :func:`time_unit`'s, and not ``AUTO``. The series is the one that
+    :func:`plain_line_series` says, if any.
+    """
+    found = _PLAIN.fullmatch(body)
+    if found is None:
+        return None
+    series, _, number, more, time = found.groups()
+    if more:
+        return None
+    times, per = _SCALES[unit]
+    return series, NO_TIME if time is None else int(time) * times // per, float(number)
+
+
+def plain_line_series(series: bytes) -> SeriesKey | None:
+    """What :func:`decode_plain_line` found written, the exact way; None where that refuses it."""
+    decoded = decode_line_protocol(series + b"=0", precision=None, readings_max=1)
+    return decoded.keys[0] if decoded.keys and not decoded.rejected else None
+
+
 class _Lines:
     """Line after line, the plain way where it goes. Series are kept by ``key field``, as they were written."""
 
