@@ -19,6 +19,7 @@ from benchmarks.measure import Row, median, own_cpu_s
 from benchmarks.post_readings import rest
 from benchmarks.servers import TOKEN, Server, meterite, peer
 from meterite.wire import compiled, line_protocol
+from meterite.wire.names import Names
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -53,13 +54,13 @@ def run(*, full: bool) -> list[Row]:
 
 
 def _decoding(what: str, fields: int) -> list[Row]:
-    body = _body(np.random.default_rng(1), 0, fields)
+    body, names = _body(np.random.default_rng(1), 0, fields), Names()
     decoders: dict[str, Decode] = {
         "compiled": lambda body, readings_max: compiled.decode_line_protocol(
             body, precision="ns", readings_max=readings_max
         ),
         "plain": lambda body, readings_max: line_protocol.decode_line_protocol(
-            body, precision="ns", readings_max=readings_max
+            body, precision="ns", readings_max=readings_max, names=names
         ),
     }
     found: dict[str, list[float]] = {name: [] for name in decoders}

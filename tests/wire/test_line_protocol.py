@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MeteriteError, TooLargeError
 from meterite.wire import compiled, line_protocol
 from meterite.wire.line_protocol import decode_line_protocol
+from meterite.wire.names import Names
+from wire.known_names import check_known_names
 
 CORPUS = Path(__file__).parent / "corpus" / "lp"
 READINGS_MAX = 1_000_000
@@ -266,7 +269,7 @@ def test_time_is_linear(body):
 
 def exactly(body, precision=None):
     """What comes of it without the plain way."""
-    lines = line_protocol._Lines(body, line_protocol.time_unit(precision), READINGS_MAX)
+    lines = line_protocol._Lines(body, line_protocol.time_unit(precision), READINGS_MAX, Names().known())
     lines._take = lambda _found, _line: False
     return lines.read()
 
@@ -290,6 +293,18 @@ texts = st.lists(words, max_size=30).map("".join).map(str.encode) | st.binary(ma
 def test_the_plain_way_is_the_exact_way(body, precision):
     """The same readings, in the same order, and the same rejections for any bytes; and no error."""
     assert outcome(decode(body + b"\n" + body, precision)) == outcome(exactly(body + b"\n" + body, precision))
+
+
+@given(st.lists(texts, min_size=2, max_size=4), st.sampled_from([None, "ms", "auto"]))
+@example([b"m a=1,c=1", b"m a=1,b=2,c=3\nm b=1"], None)
+@example([b"m a=1 9", b"m a=1 9223372036854775807\nm b=1"], "s")
+def test_known_names_change_nothing(bodies, precision):
+    """Whatever came before; the order of keys is the same, too."""
+    decode = functools.partial(decode_line_protocol, precision=precision, readings_max=READINGS_MAX)
+    check_known_names([(decode, body) for body in bodies])
+    names = Names()
+    for body in bodies * 2:
+        assert outcome(decode(body, names=names)) == outcome(exactly(body, precision))
 
 
 @pytest.mark.soak

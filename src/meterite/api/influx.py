@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import Called, json_response
 from meterite.api.describe import body, problems, success
-from meterite.api.ingest import ingest
+from meterite.api.ingest import NAMES, ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, taken
 from meterite.api.route import OriginalRoute
 from meterite.model.errors import InvalidInputError
@@ -199,7 +199,7 @@ async def write_influx_3(called: Called, request: Request) -> Response:
 def _decoder(request: Request, otherwise: str | None = None) -> Decode:
     """For times of the request's precision."""
     precision = request.query_params.get("precision") or otherwise
-    return functools.partial(decode_line_protocol, precision=precision)
+    return functools.partial(decode_line_protocol, precision=precision, names=NAMES)
 
 
 def _switch(request: Request, name: str, *, default: bool) -> bool:

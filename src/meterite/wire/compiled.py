@@ -17,6 +17,7 @@ from meterite.wire import line_protocol
 
 if TYPE_CHECKING:
     from meterite.model.columns import Labels, SeriesKey
+    from meterite.wire.names import Names
 
 try:
     from meterite.wire._line_protocol import Decoder
@@ -80,10 +81,14 @@ def kept() -> tuple[int, int]:
     return (0, 0) if _LINES is None else _LINES.kept()
 
 
-def decode_line_protocol(body: bytes, *, precision: str | None, readings_max: int) -> Decoded:
-    """As :func:`meterite.wire.line_protocol.decode_line_protocol`."""
+def decode_line_protocol(
+    body: bytes, *, precision: str | None, readings_max: int, names: Names | None = None
+) -> Decoded:
+    """As :func:`meterite.wire.line_protocol.decode_line_protocol`, to which ``names`` are handed on."""
     if _LINES is not None:
         decoded = _LINES.decode(body, line_protocol.time_unit(precision), readings_max)
         if decoded is not None:
             return decoded
-    return line_protocol.decode_line_protocol(body, precision=precision, readings_max=readings_max)
+    return line_protocol.decode_line_protocol(
+        body, precision=precision, readings_max=readings_max, names=names
+    )

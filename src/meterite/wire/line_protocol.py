@@ -7,7 +7,7 @@ r"""InfluxDB's line protocol, as its versions 1, 2 and 3 and QuestDB's clients w
 What this file guarantees: any bytes give columns or one of our errors; a line is taken whole or rejected, with its
 number (from 1) and a column; nothing within quotes is ever read as a line, however broken what stands before it; the
 time taken is linear in the input. The plain way takes only lines that the exact way would take alike: those without
-quotes, escapes and surprises, of series that the exact way has already seen in this request.
+quotes, escapes and surprises, of series that the exact way has already seen, in this request or an earlier one.
 
 Grammar: docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol. Where that is silent, InfluxDB 1 and 2 decide
 (models/points.go): a separator behind a backslash is no separator, a backslash before ``,``, ``=`` or a space is
@@ -26,9 +26,11 @@ from meterite.model.columns import NO_TIME, SeriesKey
 from meterite.model.errors import InvalidInputError
 from meterite.model.time import HOUR_US, MINUTE_US, SECOND_US, check_range, excerpt
 from meterite.wire.gather import Gathered
+from meterite.wire.names import Names
 
 if TYPE_CHECKING:
     from meterite.model.columns import Decoded, Labels
+    from meterite.wire.names import Known
 
 NANOSECONDS: Final = "ns"
 AUTO: Final = "auto"
@@ -95,6 +97,7 @@ _DIGITS_MAX: Final = 40
 _SHOWN_BYTES: Final = 250
 _REST: Final = re.compile(rb'(?:[^=\n]++|="(?:[^"\\]++|\\.)*+(?:"|\Z)|=)*+\n?+', re.DOTALL)
 """What is left of a broken line. A quote behind an ``=`` opens a text, even there."""
+_CONTEXT: Final = "line protocol"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -111,9 +114,14 @@ class LineError(Exception):
         self.rest_at = at if rest_at is None else rest_at
 
 
-def decode_line_protocol(body: bytes, *, precision: str | None, readings_max: int) -> Decoded:
-    """The readings of a body; times are ``ns`` where no ``precision`` is said. InvalidInputError, TooLargeError."""
-    return _Lines(body, time_unit(precision), readings_max).read()
+def decode_line_protocol(
+    body: bytes, *, precision: str | None, readings_max: int, names: Names | None = None
+) -> Decoded:
+    """The readings of a body; times are ``ns`` where no ``precision`` is said. InvalidInputError, TooLargeError.
+
+    ``names`` are what earlier requests left.
+    """
+    return _Lines(body, time_unit(precision), readings_max, (names or Names()).known()).read()
 
 
 def time_unit(precision: str | None) -> str:
@@ -158,13 +166,14 @@ def plain_line_series(series: bytes) -> SeriesKey | None:
 class _Lines:
     """Line after line, the plain way where it goes. Series are kept by ``key field``, as they were written."""
 
-    def __init__(self, body: bytes, unit: str, readings_max: int) -> None:
+    def __init__(self, body: bytes, unit: str, readings_max: int, known: Known) -> None:
         self._body = body
         self._unit = unit
         self._gathered = Gathered(readings_max, counted="line", unit=told(unit))
         self._places: dict[bytes, int] = {}
         self._wide: dict[tuple[bytes, tuple[bytes, ...]], list[int]] = {}
-        self._names: dict[bytes, SeriesKey] = {}
+        self._known = known
+        self._kept = known.within(_CONTEXT)
         self._keys: dict[bytes, tuple[str, Labels]] = {}
         self._time: bytes | None = None
         self._at_us = NO_TIME
@@ -186,9 +195,11 @@ class _Lines:
     def _take(self, found: re.Match[bytes], line: int) -> bool:
         """The readings of a plain line; False where only the exact way knows."""
         series, key, number, more, time = found.groups()
-        place = self._places.get(series)
-        if place is None or (time != self._time and not self._moves_to(time)):
+        if time != self._time and not self._moves_to(time):
             return False
+        if series not in self._kept:
+            return False
+        place = self._place(series)
         if not more:
             self._gathered.append(place, self._at_us, float(number), line)
             return True
@@ -200,12 +211,18 @@ class _Lines:
         return True
 
     def _learn(self, series: bytes, key: bytes, names: tuple[bytes, ...]) -> list[int] | None:
-        places = [self._places.get(each) for each in (series, *(key + b" " + name for name in names))]
-        known = [place for place in places if place is not None]
-        if len(known) < len(places):
+        raws = (series, *(key + b" " + name for name in names))
+        if any(raw not in self._kept for raw in raws):
             return None
-        self._wide[series, names] = known
-        return known
+        places = self._wide[series, names] = [self._place(raw) for raw in raws]
+        return places
+
+    def _place(self, raw: bytes) -> int:
+        """Of a series that is known."""
+        place = self._places.get(raw)
+        if place is None:
+            place = self._places[raw] = self._gathered.place_one(self._kept[raw])
+        return place
 
     def _moves_to(self, time: bytes | None) -> bool:
         """Whether the time can be kept: lines beside each other mostly have the same."""
@@ -245,9 +262,10 @@ class _Lines:
         found = _KEY.match(body, _LEADING.match(body, start).end())  # type: ignore[union-attr]  # both match nothing, too
         assert found is not None
         key, at = found.group(), found.end()
-        self._check_key(key, found.start())
         while body[at : at + 1] in {b" ", b"\t"}:
             at += 1
+        if key + b" " + _NAME.match(body, at).group() not in self._kept:  # type: ignore[union-attr]  # it matches nothing, too
+            self._check_key(key, found.start())
         names, values, texts = [], [], 0
         while True:
             name_at, name = at, _NAME.match(body, at).group()  # type: ignore[union-attr]  # it matches nothing, too
@@ -263,7 +281,7 @@ class _Lines:
             at = end + 1
         at_us, end = self._tail(end)
         # Only now: of a line that is rejected no series is left.
-        places = [self._places.setdefault(raw, self._gathered.place(series)) for raw, series in names]
+        places = [self._places.setdefault(raw, self._gathered.place_one(series)) for raw, series in names]
         self._gathered.extend(places, at_us, values, line)
         self._gathered.skip(texts)
         return end
@@ -279,9 +297,10 @@ class _Lines:
 
     def _series(self, key: bytes, name: bytes, at: int) -> tuple[bytes, SeriesKey]:
         raw = key + b" " + name
-        series = self._names.get(raw)
+        series = self._kept.get(raw)
         if series is None:
-            series = self._names[raw] = name_series(self._keys[key], name, at)
+            self._check_key(key, at)
+            series = self._known.keep(_CONTEXT, raw, name_series(self._keys[key], name, at))
         return raw, series
 
     def _value_at(self, name: bytes, at: int) -> int:
