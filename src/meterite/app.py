@@ -41,6 +41,7 @@ from meterite.api.fast_push import Pushes
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
+from meterite.api.room import Room
 from meterite.api.unpack import BodyLimits
 from meterite.cli import starting
 from meterite.cli.first_start import ensure_settings
@@ -179,7 +180,7 @@ class Meterite:
             document=cache(lambda: openapi_document(name)),
         )
         gate = Gate(
-            MetricPaths(BodyLimit(self.api, self.api.state.body_limits)),
+            MetricPaths(BodyLimit(self.api, self.api.state.body_limits, Room(settings.queue_bytes_max))),
             tokens=tokens,
             signer=signer,
             api_key_name=name,

@@ -11,8 +11,9 @@ import cramjam
 import pytest
 
 from meterite.api.body import CODING, BodyLimit, ClientGone, read_body
+from meterite.api.room import Room, Share
 from meterite.api.unpack import BodyLimits, unpack
-from meterite.model.errors import MalformedError, TooLargeError, UnsupportedMediaError
+from meterite.model.errors import MalformedError, TooLargeError, UnavailableError, UnsupportedMediaError
 
 LIMITS = BodyLimits(body_bytes_max=100_000, unpacked_bytes_max=4_000_000, ratio_max=200)
 NOISE = random.Random(1).randbytes(50_000)
@@ -27,7 +28,7 @@ def read(body: bytes, *, headers=(), piece: int = 7001, limits: BodyLimits = LIM
     async def receive():
         return messages.pop(0)
 
-    return asyncio.run(read_body({"headers": list(headers)}, receive, limits))
+    return asyncio.run(read_body({"headers": list(headers)}, receive, limits, Share(Room(1))))
 
 
 def packed(coding: bytes):
@@ -123,7 +124,7 @@ def test_a_length_over_the_limit_is_refused_unread():
 
     scope = {"headers": [(b"content-length", b"100001")]}
     with pytest.raises(TooLargeError) as caught:
-        asyncio.run(read_body(scope, receive, LIMITS))
+        asyncio.run(read_body(scope, receive, LIMITS, Share(Room(1))))
     assert caught.value.code == "body-too-large"
 
 
@@ -173,6 +174,32 @@ def test_snappy_says_its_size_and_is_not_believed():
     assert caught.value.code == "body-too-large-unpacked"
 
 
+@pytest.mark.parametrize("coding", [None, b"gzip", b"zstd"])
+def test_bodies_have_to_fit_together(coding):
+    """One alone always does, and gives its room back, whatever became of it; no room: told before more is read."""
+    pack = {None: bytes, b"gzip": gzip.compress, b"zstd": cramjam.zstd.compress}[coding]
+    body, room = pack(NOISE), Room(60_000)
+    messages = [{"type": "http.request", "body": bytes(body)}] * 2
+    headers = [] if coding is None else packed(coding)
+
+    async def receive():
+        return messages.pop()
+
+    async def taken():
+        with Share(room) as share:
+            await read_body({"headers": headers}, receive, LIMITS, share)
+            assert room.held == len(NOISE)
+            with pytest.raises(UnavailableError), Share(room) as another:
+                await read_body({"headers": headers}, receive, LIMITS, another)
+            messages.append({"type": "http.request", "body": b"", "more_body": True})
+            with pytest.raises(UnavailableError), Share(room) as another:
+                await read_body({"headers": [(b"content-length", b"10001")]}, receive, LIMITS, another)
+            assert room.held == len(NOISE)
+
+    asyncio.run(taken())
+    assert (messages, room.held) == ([], 0)
+
+
 def test_a_client_that_leaves():
     """Half a body is no body."""
     with pytest.raises(ClientGone):
@@ -190,7 +217,7 @@ def test_the_middleware_hands_on_a_plain_body():
         return {"type": "http.request", "body": gzip.compress(b"[1]")}
 
     scope = {"type": "http", "method": "POST", "headers": [*packed(b"gzip"), (b"content-length", b"23")]}
-    asyncio.run(BodyLimit(app, LIMITS)(scope, receive, None))
+    asyncio.run(BodyLimit(app, LIMITS, Room(1))(scope, receive, None))
     assert seen["headers"] == [(b"content-length", b"3")]
     assert scope[CODING] == b"gzip"
     assert seen["message"] == {"type": "http.request", "body": b"[1]", "more_body": False}

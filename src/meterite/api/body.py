@@ -1,7 +1,7 @@
 """The request's body, within limits.
 
 Guaranteed: a body whose Content-Length is over the limit is refused before a byte of it is read; none is held
-beyond ``body_bytes_max`` as sent or ``unpacked_bytes_max`` unpacked.
+beyond ``body_bytes_max`` as sent or ``unpacked_bytes_max`` unpacked, and all together fit into their room.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from meterite.api.room import Room, Share
 from meterite.api.unpack import BodyLimits, unpacker
 from meterite.model.errors import TooLargeError
 
@@ -28,8 +29,8 @@ class ClientGone(Exception):  # noqa: N818 - nothing went wrong here: the client
     """The client went away before its request was whole. There is nobody to answer."""
 
 
-async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes:
-    """The whole body, unpacked."""
+async def read_body(scope: Scope, receive: Receive, limits: BodyLimits, share: Share) -> bytes:
+    """The whole body, unpacked. TooLargeError, UnavailableError, and what unpacking raises."""
     length, encoding = _announced(scope)
     if length is not None and length > limits.body_bytes_max:
         raise _too_large(limits)
@@ -43,6 +44,8 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
             raise ClientGone
         chunk = message.get("body", b"")
         more = message.get("more_body", False)
+        if not received:  # the server has let go of what came: were it refused before, it would keep that
+            share.check(length or 0)
         received += len(chunk)
         if received > limits.body_bytes_max:
             raise _too_large(limits)
@@ -50,9 +53,12 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
             unpacking.feed(chunk)
         elif chunk:
             chunks.append(chunk)
+        share.grow(received if unpacking is None else unpacking.held)
     if unpacking is not None:
         large = received > UNPACKED_AT_ONCE_BYTES_MAX
-        return await asyncio.to_thread(unpacking.finish) if large else unpacking.finish()
+        body = await asyncio.to_thread(unpacking.finish) if large else unpacking.finish()
+        share.grow(len(body))
+        return body
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -80,16 +86,18 @@ class BodyLimit:
     What it refuses it raises: the middleware that answers errors stands outside.
     """
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits, room: Room) -> None:
         self._app = app
         self._limits = limits
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in UNSAFE_METHODS:
             await self._app(scope, receive, send)
             return
-        body = await read_body(scope, receive, self._limits)
-        await self._app(_plain(scope, len(body)), _replay(body, receive), send)
+        with Share(self._room) as share:
+            body = await read_body(scope, receive, self._limits, share)
+            await self._app(_plain(scope, len(body)), _replay(body, receive), send)
 
 
 def _plain(scope: Scope, length: int) -> Scope:

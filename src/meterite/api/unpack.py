@@ -61,6 +61,11 @@ class BodyLimits:
 class Unpacker(Protocol):
     """Takes a body in pieces; what is wrong with it is raised as soon as it is known."""
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        ...
+
     def feed(self, chunk: bytes) -> None: ...
 
     def finish(self) -> bytes:
@@ -111,6 +116,10 @@ class _Deflated:
         self._taken = 0
         self._size = 0
         self._parts: list[bytes] = []
+
+    @property
+    def held(self) -> int:
+        return self._size
 
     def feed(self, chunk: bytes) -> None:
         for start in range(0, len(chunk), _STEP_BYTES):
@@ -174,10 +183,12 @@ class _Whole:
         self._limits = limits
         self._decompress = decompress
         self._parts: list[bytes] = []
+        self.held = 0
 
     def feed(self, chunk: bytes) -> None:
         if chunk:
             self._parts.append(chunk)
+            self.held += len(chunk)
 
     def finish(self) -> bytes:
         body = b"".join(self._parts)
