@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.config import Config
@@ -490,6 +492,42 @@ def test_it_keeps_out_of_what_it_does_not_know(runner, house, options):
     house.asked.clear()
     runner.run(house.ask([PUSH], **options))
     assert len(house.asked) == 1
+
+
+def test_tls_is_no_matter(runner, house):
+    """Behind TLS a push is a push, also in pieces."""
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        config = Config(house, lifespan="off", log_config=None)
+        config.load()
+
+        def made():
+            return FastDoor(config, house.server, house.state, loop)
+
+        server = await loop.create_server(made, "127.0.0.1", 0, ssl=server_side)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_side, server_hostname="localhost"
+        )
+        writer.write(PUSH + PUSH[:-9])
+        await writer.drain()
+        first = await reader.readuntil(b"}")
+        writer.write(PUSH[-9:] + LINE)
+        rest = await reader.readuntil(b"}"), await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        server.close()
+        return first, *rest
+
+    house.asked.clear()
+    answers = runner.run(asyncio.wait_for(scenario(), 20))
+    assert [answer[9:12] for answer in answers] == [b"200", b"200", b"204"]
+    assert house.asked == []
 
 
 def test_another_app_is_served_as_ever(runner, house):
