@@ -344,15 +344,17 @@ def give_times(batch: Batch, first_us: int, previous: dict[int, int]) -> tuple[B
     ``previous`` counts the times given to each series so far in this commit. Answers the last time given.
     """
     rows = np.flatnonzero(batch.at_us == NO_TIME)
+    rows = rows[np.argsort(batch.series_index[rows], kind="stable")]
+    index = batch.series_index[rows]
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    counts = np.diff(starts, append=len(rows))
+    series = batch.series[index[starts]].tolist()
+    before = np.array([previous.get(one, 0) for one in series], np.int64)
+    ranks = np.arange(len(rows)) + np.repeat(before - starts, counts)
+    previous.update(zip(series, (before + counts).tolist(), strict=True))
     at_us = batch.at_us.copy()
-    last = first_us
-    for row in rows.tolist():
-        series = int(batch.series[batch.series_index[row]])
-        rank = previous.get(series, 0)
-        previous[series] = rank + 1
-        at_us[row] = first_us + rank
-        last = max(last, first_us + rank)
-    return Batch(batch.series, batch.series_index, at_us, batch.values), last
+    at_us[rows] = first_us + ranks
+    return Batch(batch.series, batch.series_index, at_us, batch.values), first_us + int(ranks.max())
 
 
 def join(batches: list[Batch]) -> Batch:
