@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterite.model.columns import NO_TIME, Described
 from meterite.model.errors import MalformedError, MeteriteError, TooLargeError
 from meterite.wire.exposition import decode_exposition
 from meterite.wire.exposition_proto import decode_families, go_number, is_protobuf
+from wire.known_names import check_known_names
 from wire.prometheus_families import counter, family, field, gauge, message, metric, varint
 
 
@@ -223,6 +225,47 @@ def is_sound(body):
 @given(SPOILT)
 def test_any_bytes(body):
     is_sound(body)
+
+
+SIMILAR = st.builds(
+    lambda name, value, labels: family(name, *(metric(each, **labels) for each in value)),
+    st.sampled_from(["h", "h_sum", "é", ""]),
+    st.lists(
+        st.sampled_from(
+            [
+                gauge(1),
+                counter(2),
+                (7, message((1, 5), bucket(1, 0.1))),
+                (7, message((1, 5), bucket(2, -0.0))),
+                (7, message((1, 5), bucket(2, 0))),
+                (4, message((1, 3), (3, message((1, 0.1), (2, 2.5))))),
+            ]
+        ),
+        max_size=3,
+    ),
+    st.sampled_from([{}, {"x": "1"}, {"le": "9"}, {"x": "1", "y": ""}, {"x": "\x00"}, {"__name__": "a"}]),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            SPOILT | st.lists(SIMILAR, max_size=3).map(b"".join), st.sampled_from([{}, {"x": "2"}, {"x": ""}])
+        ),
+        min_size=2,
+        max_size=5,
+    )
+)
+@example([(family("h", metric(gauge(1), le="9")), {}), (family("h", metric(gauge(1), le="9")), {"le": "8"})])
+@example([(family("h", metric(gauge(1))), {}), (family("h", metric((7, message((1, 5))))), {})])
+def test_known_names_change_nothing(requests):
+    """Whatever came before, under these labels or others."""
+    check_known_names(
+        [
+            (functools.partial(decode_families, readings_max=9, labels=labels), body)
+            for body, labels in requests
+        ]
+    )
 
 
 @pytest.mark.soak

@@ -107,7 +107,7 @@ async def _push(called: Called, request: Request, grouping: Grouping, group: Pus
 def decode_pushed(body: bytes, *, readings_max: int, content_type: str, grouping: Grouping) -> Decoded:
     """With the group's labels. InvalidInputError for times, and for a series that stands there twice."""
     if is_protobuf(content_type):
-        decoded = decode_families(body, readings_max=readings_max, labels=grouping.labels)
+        decoded = decode_families(body, readings_max=readings_max, labels=grouping.labels, names=NAMES)
     else:
         openmetrics = is_openmetrics(body, content_type)
         decoded = decode_exposition(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from meterite.model.columns import NO_TIME
@@ -20,12 +21,14 @@ from meterite.model.errors import InvalidInputError
 from meterite.model.time import excerpt, from_unit
 from meterite.wire.exposition import describe
 from meterite.wire.gather import Gathered
+from meterite.wire.names import Names
 from meterite.wire.protobuf import FIXED64, LENGTH, VARINT, double, fields, malformed, signed, text, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from meterite.model.columns import Decoded, SeriesKey
+    from meterite.wire.names import Known
 
 MEDIA_TYPE: Final = "application/vnd.google.protobuf"
 
@@ -45,6 +48,8 @@ _NATIVE: Final = frozenset(
     n << 3 | kind for n in (9, 10, 11, 12, 13, 14) for kind in (VARINT, LENGTH, FIXED64)
 )
 _HISTOGRAM_EXEMPLAR: Final = 16 << 3 | LENGTH
+NUMBERS_KEPT: Final = 4096
+"""As texts: most histograms have the same bounds."""
 _EXPONENT_FIRST: Final = 6
 _EXPONENT_LAST: Final = -4
 
@@ -55,10 +60,15 @@ def is_protobuf(content_type: str) -> bool:
 
 
 def decode_families(
-    body: bytes, *, readings_max: int, labels: Mapping[str, str] | None = None, at_us: int = NO_TIME
+    body: bytes,
+    *,
+    readings_max: int,
+    labels: Mapping[str, str] | None = None,
+    at_us: int = NO_TIME,
+    names: Names | None = None,
 ) -> Decoded:
-    """``labels`` and ``at_us`` as in ``decode_exposition``."""
-    reader = _Reader(readings_max, labels=labels or {}, at_us=at_us)
+    """``labels``, ``at_us`` and ``names`` as in ``decode_exposition``."""
+    reader = _Reader(readings_max, (names or Names()).known(), labels=labels or {}, at_us=at_us)
     at = 0
     while at < len(body):
         length, start = varint(body, at, len(body))
@@ -70,14 +80,23 @@ def decode_families(
 
 
 class _Reader:
-    """What the metric at hand brings is pending until all of it was read: all of a metric is taken, or nothing."""
+    """What the metric at hand brings is pending until all of it was read: all of a metric is taken, or nothing.
 
-    def __init__(self, readings_max: int, *, labels: Mapping[str, str], at_us: int) -> None:
+    Its series are known by its family's name, its labels as they were written, and suffix and bound.
+    """
+
+    def __init__(self, readings_max: int, known: Known, *, labels: Mapping[str, str], at_us: int) -> None:
         self._gathered = Gathered(readings_max, unit="ms")
         self._above = labels
         self._default_us = at_us
         self._row = -1
+        self._known = known
+        self._context = ("families", *labels.items())
+        self._kept = known.within(self._context)
+        self._name = ""
+        self._written: tuple[bytes, ...] = ()
         self._labels: dict[str, str] = {}
+        self._labels_at: list[tuple[int, int]] = []
         self._pending: list[tuple[SeriesKey, float]] = []
         self._skipped = 0
 
@@ -103,53 +122,52 @@ class _Reader:
             self._pending.clear()
             self._skipped = 0
             try:
-                at_us = self._metric(name, data, *bounds)
+                self._name = name
+                at_us = self._metric(data, *bounds)
             except InvalidInputError as exc:
                 self._gathered.reject(self._row, exc.code, exc.message)
                 continue
             for key, value in self._pending:
-                self._gathered.add(key, at_us, value, self._row)
+                self._gathered.append(self._gathered.place_one(key), at_us, value, self._row)
                 codes.add(key.code)
             self._gathered.skip(self._skipped)
         for code in codes if said or unit else ():
             in_unit = code in {name, f"{name}_sum"}
             describe(self._gathered, code, unit=unit if in_unit else "", description=said)
 
-    def _metric(self, name: str, data: bytes, start: int, end: int) -> int:
+    def _metric(self, data: bytes, start: int, end: int) -> int:
         """Answers the time of its readings."""
-        self._labels = {}
         at_us = self._default_us
-        kinds = []
+        kinds, labels = [], []
         for tag, first, last in fields(data, start, end):
             if tag == _LABEL:
-                self._label(data, first, last)
+                labels.append((first, last))
             elif tag == _TIMESTAMP_MS:
                 at_us = from_unit(signed(first), "ms")
             elif tag in _KINDS:
                 kinds.append((tag, first, last))
+        self._written = tuple([data[first:last] for first, last in labels])
+        self._labels, self._labels_at = {}, labels
         if not kinds:
             self._skipped += 1
+            self._read(data)
         for tag, first, last in kinds:
-            _KINDS[tag](self, name, data, first, last)
+            _KINDS[tag](self, data, first, last)
         return at_us
 
-    def _label(self, data: bytes, start: int, end: int) -> None:
-        name = value = ""
-        for tag, first, last in fields(data, start, end):
-            if tag == _PAIR_NAME:
-                name = text(data, first, last)
-            elif tag == _PAIR_VALUE:
-                value = text(data, first, last)
-        if name in self._labels or name == "__name__":
-            raise InvalidInputError(
-                "label-invalid", f"The label {excerpt(name)} can't stand here, or not twice."
-            )
-        self._labels[name] = value
+    def _place(self, suffix: str, bound: str = "") -> tuple[Hashable, ...]:
+        return self._name, self._written, suffix, bound
 
-    def _add(self, code: str, value: float, **more: str) -> None:
-        self._pending.append((self._gathered.key(code, {**self._labels, **more, **self._above}), value))
+    def _add(self, suffix: str, value: float, bound: str = "") -> None:
+        place = self._place(suffix, bound)
+        key = self._kept.get(place)
+        if key is None:
+            more = {"le" if suffix else "quantile": bound} if bound else {}
+            key = self._gathered.key(self._name + suffix, {**self._read(), **more, **self._above})
+            key = self._known.keep(self._context, place, key)
+        self._pending.append((key, value))
 
-    def _number(self, name: str, data: bytes, start: int, end: int) -> None:
+    def _number(self, data: bytes, start: int, end: int) -> None:
         """Of a gauge, a counter, or what has no type."""
         value = 0.0
         for tag, first, _ in fields(data, start, end):
@@ -157,9 +175,9 @@ class _Reader:
                 value = double(data, first)
             elif tag == _EXEMPLAR:
                 self._skipped += 1
-        self._add(name, value)
+        self._add("", value)
 
-    def _summary(self, name: str, data: bytes, start: int, end: int) -> None:
+    def _summary(self, data: bytes, start: int, end: int) -> None:
         count = total = 0.0
         for tag, first, last in fields(data, start, end):
             if tag == _COUNT:
@@ -173,11 +191,11 @@ class _Reader:
                         bound = double(data, at)
                     elif part == _AMOUNT:
                         amount = double(data, at)
-                self._add(name, amount, quantile=go_number(bound))
-        self._add(f"{name}_sum", total)
-        self._add(f"{name}_count", count)
+                self._add("", amount, go_number(bound))
+        self._add("_sum", total)
+        self._add("_count", count)
 
-    def _histogram(self, name: str, data: bytes, start: int, end: int) -> None:
+    def _histogram(self, data: bytes, start: int, end: int) -> None:
         count = total = 0.0
         bounds = set()
         native = False
@@ -189,18 +207,18 @@ class _Reader:
             elif tag == _SUM:
                 total = double(data, first)
             elif tag == _PART:
-                bounds.add(self._bucket(name, data, first, last))
+                bounds.add(self._bucket(data, first, last))
             elif tag == _HISTOGRAM_EXEMPLAR:
                 self._skipped += 1
             elif tag in _NATIVE:
                 native = True
         self._skipped += native
         if math.inf not in bounds:
-            self._add(f"{name}_bucket", count, le="+Inf")
-        self._add(f"{name}_sum", total)
-        self._add(f"{name}_count", count)
+            self._add("_bucket", count, "+Inf")
+        self._add("_sum", total)
+        self._add("_count", count)
 
-    def _bucket(self, name: str, data: bytes, start: int, end: int) -> float:
+    def _bucket(self, data: bytes, start: int, end: int) -> float:
         """Answers its upper bound."""
         count = bound = 0.0
         for tag, first, _ in fields(data, start, end):
@@ -212,7 +230,7 @@ class _Reader:
                 bound = double(data, first)
             elif tag == _BUCKET_EXEMPLAR:
                 self._skipped += 1
-        self._add(f"{name}_bucket", count, le=go_number(bound))
+        self._add("_bucket", count, go_number(bound))
         return bound
 
 
@@ -225,10 +243,38 @@ _KINDS: Final = {
 }
 
 
+_FIRST: Final = {_SUMMARY: "_count", _HISTOGRAM: "_count"}
+"""The suffix of a series that a metric of this kind has, if it has any."""
+
+
+def _labels(data: bytes, pairs: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """InvalidInputError."""
+    labels: dict[str, str] = {}
+    for start, end in pairs:
+        name = value = ""
+        for tag, first, last in fields(data, start, end):
+            if tag == _PAIR_NAME:
+                name = text(data, first, last)
+            elif tag == _PAIR_VALUE:
+                value = text(data, first, last)
+        if name in labels or name == "__name__":
+            raise InvalidInputError(
+                "label-invalid", f"The label {excerpt(name)} can't stand here, or not twice."
+            )
+        labels[name] = value
+    return labels
+
+
 def go_number(value: float) -> str:
     """As Go writes numbers, ``le`` and ``quantile`` among them, into the text format: 1e+06 from a million on."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    return _go_number(value, math.copysign(1, value))
+
+
+@lru_cache(NUMBERS_KEPT)
+def _go_number(value: float, _sign: float) -> str:
+    """Kept by its sign, too, which equal zeros may differ in."""
     sign, numbers, exponent = Decimal(repr(value)).normalize().as_tuple()
     assert isinstance(exponent, int), "it is finite"
     digits, minus = "".join(map(str, numbers)), "-" if sign else ""

@@ -22,7 +22,6 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -49,9 +48,6 @@ Pairs = list[Pair]
 
 NO_RECORDED_VALUE: Final = 1
 """The flag of a point that says only that its series has ended."""
-
-BOUNDS_KEPT: Final = 4096
-"""Most histograms have the same ones."""
 
 STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
 _SCOPE: Final = "otel.scope."
@@ -354,7 +350,6 @@ class Points:
         return code
 
 
-@lru_cache(BOUNDS_KEPT)
 def _limit(value: float) -> str:
     """A bound or a quantile as a label's value; minus zero is zero."""
     return go_number(value + 0.0)
