@@ -200,6 +200,11 @@ def test_a_number_that_go_wrote_is_the_same_number(value):
     assert struct.pack("<d", float(go_number(value))) == struct.pack("<d", value)
 
 
+def test_zeros_keep_their_signs():
+    """Whichever was written first."""
+    assert [go_number(value) for value in (0.0, -0.0, 0.0)] == ["0", "-0", "0"]
+
+
 def test_a_content_type_tells_it():
     assert is_protobuf("application/vnd.google.protobuf")
     assert not is_protobuf("text/plain")

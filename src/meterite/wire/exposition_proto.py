@@ -25,7 +25,7 @@ from meterite.wire.names import Names
 from meterite.wire.protobuf import FIXED64, LENGTH, VARINT, double, fields, malformed, signed, text, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from meterite.model.columns import Decoded, SeriesKey
     from meterite.wire.names import Known
@@ -79,6 +79,39 @@ def decode_families(
     return reader.decoded()
 
 
+class _Labels:
+    """Of a metric, as they were written; they are read where a series isn't known by that."""
+
+    def __init__(self, data: bytes, places: Sequence[tuple[int, int]]) -> None:
+        self.written = tuple([data[start:end] for start, end in places])
+        self._data = data
+        self._places = places
+        self._read: dict[str, str] | None = None
+
+    def read(self) -> dict[str, str]:
+        """InvalidInputError."""
+        if self._read is None:
+            labels: dict[str, str] = {}
+            for start, end in self._places:
+                name, value = self._pair(start, end)
+                if name in labels or name == "__name__":
+                    raise InvalidInputError(
+                        "label-invalid", f"The label {excerpt(name)} can't stand here, or not twice."
+                    )
+                labels[name] = value
+            self._read = labels
+        return self._read
+
+    def _pair(self, start: int, end: int) -> tuple[str, str]:
+        name = value = ""
+        for tag, first, last in fields(self._data, start, end):
+            if tag == _PAIR_NAME:
+                name = text(self._data, first, last)
+            elif tag == _PAIR_VALUE:
+                value = text(self._data, first, last)
+        return name, value
+
+
 class _Reader:
     """What the metric at hand brings is pending until all of it was read: all of a metric is taken, or nothing.
 
@@ -94,9 +127,7 @@ class _Reader:
         self._context = ("families", *labels.items())
         self._kept = known.within(self._context)
         self._name = ""
-        self._written: tuple[bytes, ...] = ()
-        self._labels: dict[str, str] = {}
-        self._labels_at: list[tuple[int, int]] = []
+        self._labels = _Labels(b"", [])
         self._pending: list[tuple[SeriesKey, float]] = []
         self._skipped = 0
 
@@ -146,25 +177,21 @@ class _Reader:
                 at_us = from_unit(signed(first), "ms")
             elif tag in _KINDS:
                 kinds.append((tag, first, last))
-        self._written = tuple([data[first:last] for first, last in labels])
-        self._labels, self._labels_at = {}, labels
+        self._labels = _Labels(data, labels)
         if not kinds:
             self._skipped += 1
-            self._read(data)
+            self._labels.read()
         for tag, first, last in kinds:
             _KINDS[tag](self, data, first, last)
         return at_us
 
-    def _place(self, suffix: str, bound: str = "") -> tuple[Hashable, ...]:
-        return self._name, self._written, suffix, bound
-
     def _add(self, suffix: str, value: float, bound: str = "") -> None:
-        place = self._place(suffix, bound)
-        key = self._kept.get(place)
+        written = (self._name, self._labels.written, suffix, bound)
+        key = self._kept.get(written)
         if key is None:
             more = {"le" if suffix else "quantile": bound} if bound else {}
-            key = self._gathered.key(self._name + suffix, {**self._read(), **more, **self._above})
-            key = self._known.keep(self._context, place, key)
+            key = self._gathered.key(self._name + suffix, {**self._labels.read(), **more, **self._above})
+            key = self._known.keep(self._context, written, key)
         self._pending.append((key, value))
 
     def _number(self, data: bytes, start: int, end: int) -> None:
@@ -241,28 +268,6 @@ _KINDS: Final = {
     _SUMMARY: _Reader._summary,  # noqa: SLF001 -- as above
     _HISTOGRAM: _Reader._histogram,  # noqa: SLF001 -- as above
 }
-
-
-_FIRST: Final = {_SUMMARY: "_count", _HISTOGRAM: "_count"}
-"""The suffix of a series that a metric of this kind has, if it has any."""
-
-
-def _labels(data: bytes, pairs: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """InvalidInputError."""
-    labels: dict[str, str] = {}
-    for start, end in pairs:
-        name = value = ""
-        for tag, first, last in fields(data, start, end):
-            if tag == _PAIR_NAME:
-                name = text(data, first, last)
-            elif tag == _PAIR_VALUE:
-                value = text(data, first, last)
-        if name in labels or name == "__name__":
-            raise InvalidInputError(
-                "label-invalid", f"The label {excerpt(name)} can't stand here, or not twice."
-            )
-        labels[name] = value
-    return labels
 
 
 def go_number(value: float) -> str:
