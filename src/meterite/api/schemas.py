@@ -285,7 +285,7 @@ class Receipt(BaseModel):
 
     accepted: int
     rejected: list[RejectedReading]
-    """The first 1,000."""
+    """The first 1,000. A fault of a whole block of columns is one of each of its readings."""
     rejected_more: int = 0
     """How many more there were."""
     committed_at: datetime | None
