@@ -49,14 +49,18 @@ def test_what_is_not_said():
         ({"allow": None}, "needs allow"),
         ({"allow": []}, "needs allow"),
         ({"allow": "127.0.0.0/8"}, "needs allow"),
-        ({"allow": ["127.0.0.1/8"]}, "needs allow"),
+        (
+            {"allow": ["127.0.0.1/8"]},
+            "has in allow 127.0.0.1/8, whose host bits are set: write 127.0.0.0/8, or",
+        ),
+        ({"allow": ["10.0.0.0/8", "fd00::1/8"]}, "has in allow fd00::1/8, whose host bits are set"),
         ({"allow": ["127.0.0.0/8", 7]}, "needs allow"),
         ({"allow": ["localhost"]}, "needs allow"),
         ({"host": "localhost"}, "needs as host"),
         ({"flush": "1ms"}, "needs as flush"),
         ({"flush": "2h"}, "needs as flush"),
         ({"flush": 10}, "needs as flush"),
-        ({"alow": []}, "isn't one of"),
+        ({"alow": []}, "has a field 'alow', which isn't one of"),
     ],
 )
 def test_mistakes(change, said):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from meterite import service as service_module
 from meterite.model.columns import Single
 from meterite.model.metric import MetricSpec
 from meterite.service import Service
@@ -50,3 +53,20 @@ def test_events_are_kept_for_as_long_as_is_set(tmp_path):
     assert [event.data["after"] for event in store.events.select("org").events] == [{"name": "new"}]
     compaction.close()
     store.close()
+
+
+def test_a_new_database_is_told(tmp_path, monkeypatch):
+    """With its path, where the service made it; not when it is opened again."""
+    told = []
+    monkeypatch.setattr(service_module.log, "info", lambda event, **fields: told.append((event, fields)))
+    path = tmp_path / "m.db"
+
+    async def opened():
+        service = Service(Settings(database_url=f"sqlite:///{path}", api_tokens={"a": "org"}))
+        await service.open()
+        await service.close()
+
+    asyncio.run(opened())
+    assert told == [("database.made", {"path": str(path)})]
+    asyncio.run(opened())
+    assert len(told) == 1

@@ -190,6 +190,15 @@ def test_a_file_that_is_not_text(env_file):
         (f'api_tokens={{\n  "{SECRET}": "one"\n}}\n', "api_tokens in .env can't go on in line 2"),
         (f'access_log=true\n"{SECRET}": "one"\n', "access_log in .env can't go on in line 2"),
         (f'# a comment\n"{SECRET}: one"\n', ".env can't be read in line 2: write name=value"),
+        (f'database_url="{SECRET}\n', "database_url in .env lacks its closing quote in line 1"),
+        (
+            f'docs=true\napi_tokens=\'{{"{SECRET}": "one"}}\nlog_format=json\n',
+            "api_tokens in .env lacks its closing quote in line 2",
+        ),
+        (
+            f'database_url="{SECRET}\nlog_format="json"\n',
+            "database_url in .env lacks its closing quote in line 1",
+        ),
         (f'api_tokens={{"{SECRET}":"one",\n"x":"two"}}\n', "api_tokens is not JSON; write it in one line"),
     ],
 )

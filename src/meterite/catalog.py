@@ -176,7 +176,16 @@ def _bytes_of(labels: Labels) -> int:
 
 def no_metric(code: str) -> NotFoundError:
     return NotFoundError(
-        "metric-not-found", f"There is no metric {code[:200]!r}; make it with POST /metric/."
+        "metric-not-found",
+        f"There is no metric {code[:200]!r}; make it with POST /metric/, or by a push to /readings (auto_create).",
+    )
+
+
+def not_made(code: str) -> NotFoundError:
+    """Where readings were pushed that may not make it."""
+    return NotFoundError(
+        "metric-not-found",
+        f"There is no metric {code[:200]!r}, and auto_create lets none be made; make it with POST /metric/.",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError
+from meterite.model.time import excerpt
 
 KINDS: Final = ("graphite", "graphite-pickle", "statsd", "statsd-tcp")
 FIELDS: Final = ("kind", "host", "port", "org", "allow", "flush")
@@ -51,7 +52,9 @@ def parse_listener(found: Any, number: int) -> ListenerSetting:
         raise ValueError(f"number {number} needs a kind: {', '.join(KINDS)}")
     for name in found:
         if name not in FIELDS:
-            raise ValueError(f"number {number} has a field that isn't one of {', '.join(FIELDS)}")
+            raise ValueError(
+                f"number {number} has a field {excerpt(name)}, which isn't one of {', '.join(FIELDS)}"
+            )
     kind, host, port, org = found["kind"], found.get("host", _HOST), found.get("port"), found.get("org")
     if type(port) is not int or not 1 <= port <= 65535:
         raise ValueError(f"number {number} needs a port from 1 to 65535")
@@ -76,10 +79,25 @@ def _networks(found: Any, number: int) -> tuple[IPv4Network | IPv6Network, ...]:
     except (TypeError, ValueError):
         networks = ()
     if not networks or isinstance(found, str) or len(networks) < len(found):
+        _refuse_host_bits(found, number)
         raise ValueError(
             f'number {number} needs allow: who may send, as a list of networks such as ["10.0.0.0/8"]'
         )
     return networks
+
+
+def _refuse_host_bits(found: Any, number: int) -> None:
+    """ValueError at the first network that is one but for its host bits."""
+    for text in found if isinstance(found, list) else ():
+        try:
+            network = ip_network(text, strict=False) if isinstance(text, str) else None
+        except ValueError:
+            continue
+        address = text.partition("/")[0] if network is not None else ""
+        if network is not None and ip_address(address) != network.network_address:
+            raise ValueError(
+                f"number {number} has in allow {text}, whose host bits are set: write {network}, or {address} alone"
+            )
 
 
 def _flush_s(text: Any, number: int) -> float:

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from meterite.catalog import Catalog
 from meterite.event_log import EventLog
 from meterite.events.deliveries import Deliveries, Sources
@@ -17,7 +19,7 @@ from meterite.recording.admission import Rules, TimeRules
 from meterite.recording.group import GroupCommit
 from meterite.recording.recorder import Recorder
 from meterite.storage.database import sqlite_path
-from meterite.storage.file import prepare_file
+from meterite.storage.file import prepare_file, shown
 from meterite.storage.interface import SeriesLimits
 from meterite.storage.store import SqliteStore
 from meterite.upkeep import Upkeep
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from meterite.model.columns import Labels
     from meterite.settings import Settings
     from meterite.storage.interface import Append, Store
+
+
+log = structlog.get_logger("meterite.service")
 
 
 class Service:
@@ -69,7 +74,8 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._deliveries.load(self._record)
         await self.lanes.write(prepare_file, self._path)
-        await self.lanes.write(self.store.open)
+        if await self.lanes.write(self.store.open):
+            log.info("database.made", path=shown(self._path))
         self.cookie_secret = await self.lanes.write(self.store.cookie_secret)
         await self.catalog.refresh()
         self._upkeep.start()

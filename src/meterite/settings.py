@@ -52,6 +52,11 @@ _NEAR_IN_ENVIRONMENT: Final = 0.88
 _NEAR_IN_FILE: Final = 0.75
 _OUR_PREFIX: Final = "meterite_"
 
+_OPENED: Final = re.compile(
+    r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:"(?:[^"\\\n]|\\.)*|'(?:[^'\\\n]|\\.)*)(?:\n|$)"""
+)
+"""Of a line whose value begins with a quote and goes on to the line's end without another."""
+
 _HANDLER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
 
@@ -338,14 +343,20 @@ def _names_in_file(path: Path) -> list[str]:
     names: list[str] = []
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            raise _unreadable(binding.original.line, names)
+            raise _unreadable(binding.original.string, binding.original.line, names)
         if binding.key is not None:
             names.append(binding.key)
     return names
 
 
-def _unreadable(line: int, before: list[str]) -> SettingsError:
-    """Most likely the setting before it goes on there."""
+def _unreadable(text: str, line: int, before: list[str]) -> SettingsError:
+    """A quote that isn't closed in its line; else, most likely, the setting before it goes on there."""
+    opened = _OPENED.match(text)
+    if opened and opened[1].lower() in Settings.model_fields:
+        name = opened[1].lower()
+        return SettingsError(
+            name.replace("_", "-"), f"{name} in {ENV_FILE} lacks its closing quote in line {line}"
+        )
     if before and before[-1].lower() in Settings.model_fields:
         name = before[-1].lower()
         return SettingsError(

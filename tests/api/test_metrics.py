@@ -302,3 +302,23 @@ def test_allow_names_all_methods(client, path, allowed):
     """405 says what the place takes, not only what one of its routes does."""
     answer = client("PATCH", path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/metric/a/readings/", "If /readings was meant, take the last slash away."),
+        ("/metric//readings", "The code before /readings is empty."),
+        ("/metric/a/other/", "auto_create)."),
+    ],
+)
+def test_a_slip_in_the_path(client, path, said):
+    """Such a code is legal, so the path is taken as it is; where that fails, it is told what may have been meant."""
+    for sent, status in ((b"42", 422), (b"42 x", 400), (b'{"reading": 42}', 404)):
+        answer = client.post(path, content=sent)
+        problem = answer.json()
+        assert answer.status_code == status
+        assert (said in problem["title"] + str(problem["detail"])) is (status == 404 or "auto" not in said)
+    code = path.removeprefix("/metric/")
+    client.post("/metric/", json={"code": code, "name": "n"})
+    assert client.post(path, content=b'{"reading": 42}').status_code == 200

@@ -88,7 +88,7 @@ def test_csv(client):
         (TEXT, b"a 1 1\n?\n", "line 2: Column 1: "),
         (TEXT, b"a 1 1\nnobody 1 1\n", None),
         (f"{CSV}?format=1:metric:a", b"1\nx\n", "line 2: 'x' is no finite number"),
-        (CSV, b"1\n", "(csv-format-invalid)"),
+        (CSV, b"1\n", "The parameter format is missing: "),
         (f"{CSV}?format=1:metric:a&delimiter=,,", b"1\n", "(csv-format-invalid)"),
         (f"{IMPORT}?extra_label=x", LINES, "(label-invalid)"),
         (f"{TEXT}?timestamp=x", b"a 1", "(time-invalid)"),

@@ -69,6 +69,7 @@ def test_a_newer_file(newer, args):
         ("sqlite:///text", "is no SQLite database"),
         ("postgresql://x/y", "database_url must be sqlite:///file"),
         ("nothing", "database_url is not an address of a database"),
+        ("/tmp/x.db", "absolute/file, such as sqlite:////tmp/x.db"),
     ],
 )
 def test_a_file_that_can_not_be_used(tmp_path, url, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from meterite.api.caller import Called, Caller, Code, json_response
 from meterite.api.describe import body, problems, reference
 from meterite.api.once import once_of
+from meterite.api.paths import slip
 from meterite.api.route import OriginalRoute
 from meterite.api.schemas import (
     Meter,
@@ -24,11 +26,13 @@ from meterite.api.schemas import (
     spec_of,
 )
 from meterite.api.stream import add_warnings
-from meterite.model.errors import InvalidInputError
+from meterite.model.errors import InvalidInputError, MalformedError, NotFoundError
 from meterite.model.metric import METRIC_ID_LAST
 from meterite.wire.push import decode_push, encode_meter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from meterite.catalog import MetricView
     from meterite.storage.once import Once
 
@@ -50,6 +54,16 @@ _PAGE: Final[dict[int | str, dict[str, Any]]] = {
     },
     **problems(),
 }
+
+
+@contextlib.contextmanager
+def _hinting(code: str) -> Iterator[None]:
+    """Whatever is wrong, a slip in the path is told with it."""
+    try:
+        yield
+    except (NotFoundError, InvalidInputError, MalformedError) as exc:
+        exc.message = f"{exc.message} {slip(code)}".rstrip()
+        raise
 
 
 def _with_gaps(view: MetricView) -> Response:
@@ -100,7 +114,8 @@ async def get_metric(
     called: Called, code: Code, limit: Annotated[int, Query(ge=1, le=METERS_MAX)] = METERS_MAX
 ) -> Response:
     """A metric with its newest readings, newest first."""
-    view, meters, warnings = await called.service.selector.newest(called.org, code, limit)
+    with _hinting(code):
+        view, meters, warnings = await called.service.selector.newest(called.org, code, limit)
     response = json_response(metric_json(view, meters))
     add_warnings(response, warnings)
     return response
@@ -114,6 +129,8 @@ async def get_metric(
 )
 async def update_metric(called: Called, code: Code, request: Request) -> Response:
     """Change name, limits and truncation, and of unit, description, timezone and on_conflict what is named.
+
+    Limits that aren't named become -9999999 and 9999999, also where the metric had none.
 
     A new truncation holds for readings recorded afterwards.
     """
@@ -155,7 +172,8 @@ async def deactivate_metric(called: Called, code: Code) -> Response:
 async def record_reading(called: Called, code: Code, request: Request) -> Response:
     """Record a reading; one with the same labels at the same time is replaced. Answers when it is on disk."""
     sent = await request.body()
-    return json_response(await push(called, code, sent, once_of(request, sent)))
+    with _hinting(code):
+        return json_response(await push(called, code, sent, once_of(request, sent)))
 
 
 async def push(called: Caller, code: str, sent: bytes, once: Once | None) -> bytes:

@@ -63,6 +63,16 @@ def metric_path(code: str, action: str = "") -> str:
     return f"/metric/{quote(code, safe='')}" + (f"/{action}" if action else "")
 
 
+def slip(code: str) -> str:
+    """A sentence where the code, legal as it is, most likely came of a slip in the path; else empty."""
+    for action in sorted(word.decode("ascii") for word in ACTIONS):
+        if code == f"/{action}":
+            return f"The code before /{action} is empty."
+        if code.endswith(f"/{action}/"):
+            return f"If /{action} was meant, take the last slash away."
+    return ""
+
+
 class MetricPaths:
     """ASGI middleware: rewrites ``scope["path"]`` to ``/metric/{one quoted segment}[/action]``.
 

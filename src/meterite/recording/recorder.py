@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from meterite.catalog import Catalog, Known, Resolution, inactive, no_metric
+from meterite.catalog import Catalog, Known, Resolution, inactive, no_metric, not_made
 from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError
@@ -289,7 +289,7 @@ class Recorder:
             code = decoded.keys[n].code
             known = metrics[code]
             if known is None and not self._rules.may_make(org, code):
-                errors[n] = no_metric(code)
+                errors[n] = not_made(code)
             elif known is not None and not known.metric.active:
                 errors[n] = inactive()
         return errors

@@ -54,7 +54,8 @@ NO_LIMITS: Final = SeriesLimits(org_series_max=1 << 62, metric_series_max=1 << 6
 
 def not_found(code: str) -> NotFoundError:
     return NotFoundError(
-        "metric-not-found", f"There is no metric {code[:200]!r}; make it with POST /metric/."
+        "metric-not-found",
+        f"There is no metric {code[:200]!r}; make it with POST /metric/, or by a push to /readings (auto_create).",
     )
 
 

@@ -48,6 +48,7 @@ LOCKED_CHECKPOINT_BYTES: Final = 8 << 20
 """As much is moved while writers wait; more than that, beside them."""
 WAL_REPORTED_BYTES: Final = 256 << 20
 WAL_BYTES_MAX: Final = 1 << 30
+_EXAMPLE: Final = "must be sqlite:///file or sqlite:////absolute/file, such as sqlite:////tmp/x.db"
 _LOOK: Final = "SELECT seq FROM clock"
 
 
@@ -56,9 +57,11 @@ def sqlite_path(database_url: str) -> Path:
     try:
         url = make_url(database_url)
     except Exception as exc:
-        raise SettingsError("database-url", "database_url is not an address of a database") from exc
+        raise SettingsError(
+            "database-url", f"database_url is not an address of a database: it {_EXAMPLE}"
+        ) from exc
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise SettingsError("database-url", "database_url must be sqlite:///file or sqlite:////absolute/file")
+        raise SettingsError("database-url", f"database_url {_EXAMPLE}")
     return Path(url.database).absolute()
 
 
@@ -171,20 +174,20 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=BUSY_WAIT_S, check_same_thread=False)
 
-    def open(self) -> None:
-        """Make or migrate the file; SchemaTooNewError where a newer program wrote it."""
+    def open(self) -> bool:
+        """Make or migrate the file, and whether it was made; SchemaTooNewError where a newer program wrote it."""
         with translated():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(60.0)
             try:
-                self._migrate(self.connection())
+                return self._migrate(self.connection())
             finally:
                 self._lock.release()
 
-    def _migrate(self, conn: Connection) -> None:
+    def _migrate(self, conn: Connection) -> bool:
         revision = conn.exec_driver_sql("PRAGMA user_version").scalar_one()
         if revision == SCHEMA_REVISION:
-            return
+            return False
         if revision > SCHEMA_REVISION:
             raise SchemaTooNewError(
                 "schema-too-new",
@@ -204,6 +207,8 @@ class Database:
         except BaseException:
             conn.exec_driver_sql("ROLLBACK")
             raise
+        made: bool = revision == 0
+        return made
 
     def connection(self) -> Connection:
         """This thread's connection."""

@@ -464,8 +464,10 @@ class Outbox(Protocol):
 class Store(Readings, Protocol):
     """What the services run on: readings, metrics, and what a worker needs besides."""
 
-    def open(self) -> None:
-        """Make or open what lies beneath; before all other calls, after the fork. SchemaTooNewError."""
+    def open(self) -> bool:
+        """Make or open what lies beneath; before all other calls, after the fork. Whether it was made, which one
+        of several workers is told. SchemaTooNewError.
+        """
         ...
 
     def close(self) -> None:

@@ -82,8 +82,8 @@ class SqliteStore:
         self._damage: list[dict[str, object]] = []
         self._guard = threading.Lock()
 
-    def open(self) -> None:
-        self.database.open()
+    def open(self) -> bool:
+        return self.database.open()
 
     def close(self) -> None:
         self.database.close()

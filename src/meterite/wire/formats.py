@@ -47,7 +47,7 @@ def readings_decoder(content_type: str | None, metric: str | None = None) -> Rea
     if decoder is not decode_csv:
         raise InvalidInputError(
             "metric-twice",
-            "JSON names the metric in each reading; ?metric= is for CSV.",
+            "JSON names the metric in each reading; ?metric= is for CSV (Content-Type: text/csv).",
             place=("query", "metric"),
         )
     return partial(decode_csv, metric=metric)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from meterite.model.errors import InvalidInputError, MalformedError, TooLargeError
 from meterite.model.time import excerpt
+from meterite.wire.mistaken import FORM_HINT, is_form
 
 DEPTH_MAX: Final = 32
 INTEGER_DIGITS_MAX: Final = 400
@@ -82,7 +83,6 @@ def load_exact(body: bytes, *, line: int = 1) -> Any:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as exc:
-        raise MalformedError(
-            "json-invalid",
-            f"The body is not JSON: {exc.msg} at line {line + exc.lineno - 1}, column {exc.colno}.",
-        ) from exc
+        where = f"line {line + exc.lineno - 1}, column {exc.colno}"
+        hint = f" {FORM_HINT}" if is_form(body) else ""
+        raise MalformedError("json-invalid", f"The body is not JSON: {exc.msg} at {where}.{hint}") from exc

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from meterite.model.errors import InvalidInputError, MalformedError
 from meterite.model.time import from_unit
 from meterite.wire.gather import Gathered, too_many
+from meterite.wire.mistaken import FORM_HINT, is_form
 from meterite.wire.readings_exact import exact_reading, text_time
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _lines(body: bytes) -> list[tuple[int, str]]:
         raise MalformedError("not-utf-8", f"The body must be UTF-8; line {line} is not.") from exc
     stripped = ((row, line.strip(_BLANK)) for row, line in enumerate(text.split("\n"), 1))
     lines = [(row, line) for row, line in stripped if line]
+    if is_form(body):
+        raise InvalidInputError("shape-invalid", f"Plain numbers are taken here, such as 42. {FORM_HINT}")
     if lines and lines[0][1].startswith(_JSON_OPENS):
         raise InvalidInputError(
             "shape-invalid",

@@ -26,6 +26,7 @@ from meterite.model.errors import InvalidInputError, MalformedError, TooLargeErr
 from meterite.model.time import from_unit, parse_many
 from meterite.wire.gather import too_many
 from meterite.wire.json_exact import load_exact
+from meterite.wire.mistaken import CSV_HINT, is_csv
 from meterite.wire.readings_exact import ExactRows
 
 if TYPE_CHECKING:
@@ -235,8 +236,9 @@ def _decode_exactly(body: bytes, precision: str | None, readings_max: int) -> De
     try:
         document = load_exact(body)
     except MalformedError as exc:
-        if exc.code == "json-invalid" and _looks_like_lines(body):
-            raise MalformedError(exc.code, f"{exc.message} {_LINES_HINT}") from exc
+        hint = _hint(body) if exc.code == "json-invalid" else ""
+        if hint:
+            raise MalformedError(exc.code, f"{exc.message} {hint}") from exc
         raise
     if not isinstance(document, list | dict):
         raise InvalidInputError("shape-invalid", "Send an array of readings, or one reading, as JSON.")
@@ -244,6 +246,12 @@ def _decode_exactly(body: bytes, precision: str | None, readings_max: int) -> De
     for entry in document if isinstance(document, list) else [document]:
         rows.add(entry)
     return rows.decoded()
+
+
+def _hint(body: bytes) -> str:
+    if is_csv(body):
+        return CSV_HINT
+    return _LINES_HINT if _looks_like_lines(body) else ""
 
 
 def _looks_like_lines(body: bytes) -> bool:

@@ -117,7 +117,13 @@ def parse_csv_format(text: str) -> CsvFormat:
     metrics: list[tuple[int, str]] = []
     labels: list[tuple[int, str]] = []
     time: tuple[int, str | None] | None = None
-    for part in text.split(",", _COLUMNS_MAX) if text else ():
+    if not text:
+        raise InvalidInputError(
+            "csv-format-invalid",
+            "The parameter format is missing: say which column is what, as in format=2:metric:ask,1:label:ticker.",
+            place=("query", "format"),
+        )
+    for part in text.split(",", _COLUMNS_MAX):
         match = _COLUMN.fullmatch(part)
         if match is None or not int(match[1]):
             raise _format(
