@@ -18,8 +18,9 @@ from cramjam import snappy
 from benchmarks.load import request, send
 from benchmarks.measure import Row, median, own_cpu_s
 from benchmarks.servers import TOKEN, Server, meterite, peer
+from meterite.wire.compiled import decode_remote_write
 from meterite.wire.names import Names
-from meterite.wire.remote_write import MESSAGE_1, decode_remote_write
+from meterite.wire.remote_write import MESSAGE_1
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from meterite.model.columns import SeriesKey
-from meterite.wire import compiled, line_protocol
+from meterite.wire import _remote_write, compiled, line_protocol
 from meterite.wire._line_protocol import Decoder
+from meterite.wire.names import Names
+from meterite.wire.remote_write import MESSAGE_1, decode_remote_write
+from wire import prometheus_messages
 
 ROOT = Path(__file__).parents[2]
 WIRE = ROOT / "src" / "meterite" / "wire"
@@ -25,6 +28,10 @@ def lines(count, start=0):
     return b"".join(
         b"cpu,host=host-%d value=%d,idle=1.5 1000\n" % (n, n) for n in range(start, start + count)
     )
+
+
+def write_request(series):
+    return prometheus_messages.write_request(series).SerializeToString()
 
 
 def listed(decoded):
@@ -39,15 +46,21 @@ def plain(body):
 def test_the_extension_is_in_use():
     """``make setup`` built it: here a compiler is at hand."""
     assert compiled.COMPILED
-    assert compiled.decode_line_protocol(b"m v=1", precision=None, readings_max=1).keys == [SeriesKey("m_v")]
+    assert compiled.Lines().decode(b"m v=1", "ns", 1).keys == [SeriesKey("m_v")]
+    assert compiled.Writes().decode(write_request([({"__name__": "m"}, [(1, 2.0)])]), 1).keys == [
+        SeriesKey("m")
+    ]
 
 
 def test_without_the_extension(monkeypatch):
-    """The plain decoder does the work."""
+    """The plain decoders do the work."""
     monkeypatch.setattr(compiled, "_LINES", None)
+    monkeypatch.setattr(compiled, "_WRITES", None)
     body = lines(3)
     assert listed(compiled.decode_line_protocol(body, precision=None, readings_max=10)) == plain(body)
-    assert compiled.kept() == (0, 0)
+    body = write_request([({"__name__": "m"}, [(1, 2.0)])])
+    how = {"message": MESSAGE_1, "names": Names(), "readings_max": 10}
+    assert listed(compiled.decode_remote_write(body, **how)) == listed(decode_remote_write(body, **how))
 
 
 @pytest.mark.parametrize(
@@ -181,36 +194,110 @@ def test_errors_of_what_it_calls():
         decoder.decode("m v=1", "ns", 10)
 
 
-def fuzz(tmp_path, seconds, seed):
+def written(count, start=0):
+    series = [
+        ({"__name__": f"up_{n}", "job": "node"}, [(1000 + n, n / 2), (2000, 0.0)])
+        for n in range(start, start + count)
+    ]
+    return write_request(series)
+
+
+def test_remote_write_keeps_names():
+    """By the bytes of their labels, within the bound, from body to body."""
+    decoder = compiled.Writes(100_000)
+    first = decoder.decode(written(20), READINGS_MAX)
+    again = decoder.decode(written(20), READINGS_MAX)
+    assert listed(first) == listed(again)
+    assert all(one is other for one, other in zip(first.keys, again.keys, strict=True))
+    doubts = 0
+    for n in range(40):
+        body = written(20, start=20 * n)
+        decoded = decoder.decode(body, READINGS_MAX)
+        doubts += decoded is None
+        if decoded is not None:
+            how = {"message": MESSAGE_1, "names": Names(), "readings_max": READINGS_MAX}
+            assert listed(decoded) == listed(decode_remote_write(body, **how))
+        assert decoder.kept()[1] <= 100_000
+    assert 1 <= doubts <= 20
+    assert decoder.decode(written(1000), READINGS_MAX) is None
+
+
+def test_remote_write_costs_what_is_said_and_leaks_nothing():
+    """The bound is one of real bytes, and what is decoded or doubted leaves nothing."""
+    body = write_request(
+        [
+            (
+                {"__name__": f"up_{n % 50}", "instance": f"host-{n}:9100", "job": "node", "cpu": "1"},
+                [(1, 1.0)],
+            )
+            for n in range(5000)
+        ]
+    )
+    decoder = compiled.Writes()
+    tracemalloc.start()
+    try:
+        assert decoder.decode(body, READINGS_MAX) is not None
+        real = tracemalloc.get_traced_memory()[0]
+        assert real <= decoder.kept()[1] <= 3 * real
+        for _ in range(50):
+            decoder.decode(body, READINGS_MAX)
+            decoder.decode(body[:-1], READINGS_MAX)
+        assert tracemalloc.get_traced_memory()[0] - real < 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_remote_write_and_errors_of_what_it_calls():
+    """Go through, and no series is left without a name."""
+    asked = []
+
+    def parse(raw):
+        asked.append(raw)
+        if len(asked) == 2:
+            raise RuntimeError
+        return SeriesKey(f"s{len(asked)}")
+
+    decoder = _remote_write.Decoder(parse, None, b"0" * 16, 1 << 20, 0, 1 << 50)
+    with pytest.raises(RuntimeError):
+        decoder.decode(written(2), 10)
+    assert decoder.decode(written(2), 10)[0] == [SeriesKey("s3"), SeriesKey("s4")]
+
+
+FORMATS = pytest.mark.parametrize(("form", "name"), [("lp", "_line_protocol"), ("rw1", "_remote_write")])
+
+
+def fuzz(tmp_path, form, name, seconds, seed):
     """The extension as the sanitizers build it, for so long."""
-    library = tmp_path / "_line_protocol.so"
+    library = tmp_path / f"{name}.so"
     include = sysconfig.get_path("include")
     warnings = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     command = ["gcc", "-std=c11", "-shared", "-fPIC", "-O1", "-g", *warnings, *sanitizers, f"-I{include}"]
-    subprocess.run([*command, str(WIRE / "_line_protocol.c"), "-o", str(library)], check=True)
+    subprocess.run([*command, str(WIRE / f"{name}.c"), "-o", str(library)], check=True)
     asan = subprocess.run(["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
     environment = os.environ | {
         "LD_PRELOAD": asan.stdout.strip(),
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own; test_nothing_leaks looks for ours
         "PYTHONMALLOC": "malloc",  # so that a body has an end that is watched
     }
-    script = Path(__file__).with_name("fuzz_lines.py")
+    script = Path(__file__).with_name("fuzz_compiled.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(library), str(seconds), str(seed)],
+        [sys.executable, str(script), form, str(library), str(seconds), str(seed)],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
     return done.stdout
 
 
-def test_under_sanitizers(tmp_path):
+@FORMATS
+def test_under_sanitizers(tmp_path, form, name):
     """Any bytes: what the plain decoder says, no access beyond a bound, nothing that C leaves undefined."""
-    assert "bodies" in fuzz(tmp_path, seconds=5, seed=1)
+    assert "bodies" in fuzz(tmp_path, form, name, seconds=5, seed=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(4200)
-def test_under_sanitizers_for_an_hour(tmp_path):
+@FORMATS
+def test_under_sanitizers_for_an_hour(tmp_path, form, name):
     """The same, for longer, and never the same bodies."""
-    assert "bodies" in fuzz(tmp_path, seconds=3600, seed=os.getpid())
+    assert "bodies" in fuzz(tmp_path, form, name, seconds=3600, seed=os.getpid())

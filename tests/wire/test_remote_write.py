@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from meterite.model.columns import Described
 from meterite.model.errors import MalformedError, MeteriteError, TooLargeError, UnsupportedMediaError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US
+from meterite.wire import compiled
 from meterite.wire.names import Names
 from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write, message_of
 from wire.prometheus_messages import V1, request_2, write_request
@@ -26,7 +27,16 @@ BOTH = pytest.mark.parametrize(("make", "message"), [(write_request, MESSAGE_1),
 
 
 def decode(body, message=MESSAGE_1, names=None, readings_max=10_000):
-    return decode_remote_write(body, message=message, names=names or Names(), readings_max=readings_max)
+    """What the plain decoder says, and the compiled one in front of it says as well."""
+    decoded = decode_remote_write(body, message=message, names=names or Names(), readings_max=readings_max)
+    again = compiled.decode_remote_write(body, message=message, names=Names(), readings_max=readings_max)
+    assert outcome(again) == outcome(decoded)
+    return decoded
+
+
+def outcome(decoded):
+    told = (decoded.rejected, decoded.skipped, decoded.described, decoded.unit, decoded.counted)
+    return decoded.keys, rows(decoded), decoded.row.tolist(), told
 
 
 def rows(decoded):

@@ -20,7 +20,8 @@ from meterite.api.ingest import NAMES, ingest
 from meterite.api.protocol import ProtocolRoute, protocol_status, retry_after, skipped
 from meterite.api.unpack import unpack_unnamed
 from meterite.model.errors import TooLargeError
-from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, decode_remote_write, message_of
+from meterite.wire.compiled import decode_remote_write
+from meterite.wire.remote_write import MESSAGE_1, MESSAGE_2, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

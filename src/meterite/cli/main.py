@@ -112,7 +112,7 @@ def version() -> None:
         typer.echo(metadata.version("meterite"))
     except metadata.PackageNotFoundError:
         typer.echo("not installed: run from its source")
-    typer.echo(f"decoder of line protocol: {'compiled' if COMPILED else 'plain Python'}")
+    typer.echo(f"decoders of line protocol and remote write: {'compiled' if COMPILED else 'plain Python'}")
 
 
 cli.command()(plugins.plugins)

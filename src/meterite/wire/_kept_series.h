@@ -26,7 +26,7 @@ typedef struct {
     size_t at; /* in the arena */
     uint32_t length;
     uint32_t next;  /* the key that came behind it */
-    uint32_t first; /* its field that came first */
+    uint32_t first; /* its field that came first; the series, where keys have no fields */
     PyObject *parsed;
 } Key;
 
@@ -73,7 +73,7 @@ typedef struct {
 /* ------------------------------------------------------------------------------------------------------------------
    Memory. */
 
-static int grow(Rows *rows, size_t more, size_t size)
+static inline int grow(Rows *rows, size_t more, size_t size)
 {
     if (more > SIZE_MAX / 4 / size - rows->count)
         return 0;
@@ -93,13 +93,13 @@ static inline int has_room(Rows *rows, size_t more, size_t size)
     return more <= rows->room - rows->count || grow(rows, more, size);
 }
 
-static void release(Rows *rows)
+static inline void release(Rows *rows)
 {
     PyMem_Free(rows->items);
     *rows = (Rows){0};
 }
 
-static Outcome no_memory(void)
+static inline Outcome no_memory(void)
 {
     PyErr_NoMemory();
     return FAILED;
@@ -126,7 +126,7 @@ static inline int same(Kept *kept, size_t at, const char *bytes, size_t length)
     return memcmp((const char *)kept->arena.items + at, bytes, length) == 0;
 }
 
-static void forget(Kept *kept)
+static inline void forget(Kept *kept)
 {
     for (size_t n = 0; n < kept->keys.count; n++)
         Py_CLEAR(key_at(kept, (uint32_t)n)->parsed);
@@ -146,7 +146,7 @@ static void forget(Kept *kept)
 }
 
 /* Account for what is about to be kept. Where it doesn't fit, all is forgotten, and this body is the plain decoder's. */
-static Outcome charge(Kept *kept, size_t bytes)
+static inline Outcome charge(Kept *kept, size_t bytes)
 {
     kept->bytes += bytes;
     if (kept->bytes <= kept->bytes_max && kept->fields.count < COUNT_MAX)
@@ -174,7 +174,7 @@ static inline void sip_word(uint64_t v[4], uint64_t word)
     v[0] ^= word;
 }
 
-static uint64_t hash_of(const Kept *kept, uint64_t number, const char *bytes, size_t length)
+static inline uint64_t hash_of(const Kept *kept, uint64_t number, const char *bytes, size_t length)
 {
     uint64_t v[4] = {kept->seed[0] ^ 0x736f6d6570736575, kept->seed[1] ^ 0x646f72616e646f6d,
                      kept->seed[0] ^ 0x6c7967656e657261, kept->seed[1] ^ 0x7465646279746573};
@@ -192,7 +192,7 @@ static uint64_t hash_of(const Kept *kept, uint64_t number, const char *bytes, si
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-static void put(Table *table, uint64_t hash, uint32_t number)
+static inline void put(Table *table, uint64_t hash, uint32_t number)
 {
     size_t n = hash & (table->room - 1);
     while (table->slots[n].number)
@@ -201,7 +201,7 @@ static void put(Table *table, uint64_t hash, uint32_t number)
     table->count++;
 }
 
-static int table_has_room(Table *table)
+static inline int table_has_room(Table *table)
 {
     if (table->count < table->room / 2)
         return 1;
@@ -221,7 +221,7 @@ static int table_has_room(Table *table)
 /* ------------------------------------------------------------------------------------------------------------------
    Measurement and tags. */
 
-static uint32_t known_key(Kept *kept, uint64_t hash, const char *bytes, size_t length)
+static inline uint32_t known_key(Kept *kept, uint64_t hash, const char *bytes, size_t length)
 {
     const Table *table = &kept->keys_by_hash;
     if (!table->room)
@@ -235,7 +235,7 @@ static uint32_t known_key(Kept *kept, uint64_t hash, const char *bytes, size_t l
     return NONE;
 }
 
-static Outcome keep_key(Kept *kept, uint64_t hash, const char *bytes, size_t length, uint32_t *number)
+static inline Outcome keep_key(Kept *kept, uint64_t hash, const char *bytes, size_t length, uint32_t *number)
 {
     size_t tags = 0;
     for (size_t n = 0; n < length; n++)
@@ -265,7 +265,7 @@ static Outcome keep_key(Kept *kept, uint64_t hash, const char *bytes, size_t len
 /* ------------------------------------------------------------------------------------------------------------------
    Fields. */
 
-static uint32_t known_field(Kept *kept, uint64_t hash, uint32_t key, const char *bytes, size_t length)
+static inline uint32_t known_field(Kept *kept, uint64_t hash, uint32_t key, const char *bytes, size_t length)
 {
     const Table *table = &kept->fields_by_hash;
     if (!table->room)
@@ -281,7 +281,7 @@ static uint32_t known_field(Kept *kept, uint64_t hash, uint32_t key, const char 
 }
 
 /* The number of a series, a new one where it is; room is there. */
-static Outcome number_series(Kept *kept, PyObject *key, uint32_t *number)
+static inline Outcome number_series(Kept *kept, PyObject *key, uint32_t *number)
 {
     PyObject *known = PyDict_GetItemWithError(kept->numbers, key);
     if (known != NULL) {
@@ -300,7 +300,7 @@ static Outcome number_series(Kept *kept, PyObject *key, uint32_t *number)
     return DONE;
 }
 
-static Outcome keep_field(
+static inline Outcome keep_field(
     Kept *kept, uint64_t hash, uint32_t key, const char *bytes, size_t length, uint32_t *number)
 {
     Outcome outcome = charge(kept, FIELD_COST + length * 3);
@@ -328,7 +328,7 @@ static Outcome keep_field(
 }
 
 /* The field with this name, which stands behind `before` in its line. */
-static Outcome find_field(
+static inline Outcome find_field(
     Kept *kept, uint32_t key, uint32_t before, const char *bytes, size_t length, uint32_t *number)
 {
     if (!length || length > NAME_BYTES_MAX)

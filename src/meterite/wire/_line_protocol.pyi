@@ -16,7 +16,11 @@ class Decoder:
         first_us: int,
         last_us: int,
     ) -> Decoder: ...
+
+    # Keys, key_index, at_us, values, row, skipped; None where in doubt.
     def decode(
         self, body: bytes, unit: str, readings_max: int, /
     ) -> tuple[list[SeriesKey], bytearray, bytearray, bytearray, bytearray, int] | None: ...
+
+    # How many series are kept, and what all costs in bytes.
     def kept(self) -> tuple[int, int]: ...

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from meterite.model.columns import Decoded
+from meterite.model.errors import MeteriteError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US
-from meterite.wire import line_protocol
+from meterite.wire import line_protocol, remote_write
 
 if TYPE_CHECKING:
     from meterite.model.columns import Labels, SeriesKey
     from meterite.wire.names import Names
 
 try:
-    from meterite.wire._line_protocol import Decoder
+    from meterite.wire import _line_protocol, _remote_write
 except ImportError:  # no compiler was there
-    Decoder = None  # type: ignore[assignment, misc]  # the stub knows no such case
+    COMPILED = False
+else:
+    COMPILED = True
+"""Whether the extensions are in use."""
 
 KEPT_BYTES_MAX: Final = 128 << 20
-"""Of series, by the raw bytes that they were written in: about 150,000 with three tags."""
+"""Of series, by the raw bytes that they were written in, a format: about 150,000 with three tags."""
 
 
 def _parse_key(raw: bytes) -> tuple[str, Labels] | None:
@@ -47,7 +51,9 @@ class Lines:
 
     def __init__(self, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
         seed = secrets.token_bytes(16)
-        self._decoder = Decoder(_parse_key, _name_series, seed, kept_bytes_max, AT_FIRST_US, AT_LAST_US)
+        self._decoder = _line_protocol.Decoder(
+            _parse_key, _name_series, seed, kept_bytes_max, AT_FIRST_US, AT_LAST_US
+        )
 
     def decode(self, body: bytes, unit: str, readings_max: int) -> Decoded | None:
         """None where only the plain decoder knows."""
@@ -67,18 +73,49 @@ class Lines:
         )
 
     def kept(self) -> tuple[int, int]:
-        """How many fields of how many bytes, Python's objects included, it keeps."""
+        """How many series of how many bytes, Python's objects included, it keeps."""
         return self._decoder.kept()
 
 
-_LINES: Final = None if Decoder is None else Lines()
-COMPILED: Final = _LINES is not None
-"""Whether the extension is in use."""
+def _parse_labels(raw: bytes) -> SeriesKey | None:
+    try:
+        return remote_write.parse_labels(raw)
+    except MeteriteError:
+        return None
 
 
-def kept() -> tuple[int, int]:
-    """How many fields of line protocol this process keeps, and how many bytes that takes."""
-    return (0, 0) if _LINES is None else _LINES.kept()
+class Writes:
+    """A decoder of remote write 1.0, as :class:`Lines` is one of line protocol."""
+
+    def __init__(self, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
+        seed = secrets.token_bytes(16)
+        self._decoder = _remote_write.Decoder(
+            _parse_labels, None, seed, kept_bytes_max, AT_FIRST_US, AT_LAST_US
+        )
+
+    def decode(self, body: bytes, readings_max: int) -> Decoded | None:
+        """None where only the plain decoder knows."""
+        found = self._decoder.decode(body, readings_max)
+        if found is None:
+            return None
+        keys, key_index, at_us, values = found
+        index = np.frombuffer(key_index, np.uint32)
+        return Decoded(
+            keys,
+            index,
+            np.frombuffer(at_us, np.int64),
+            np.frombuffer(values, np.float64),
+            np.arange(len(index)),
+            unit="ms",
+        )
+
+    def kept(self) -> tuple[int, int]:
+        """How many series of how many bytes, Python's objects included, it keeps."""
+        return self._decoder.kept()
+
+
+_LINES: Final = Lines() if COMPILED else None
+_WRITES: Final = Writes() if COMPILED else None
 
 
 def decode_line_protocol(
@@ -92,3 +129,12 @@ def decode_line_protocol(
     return line_protocol.decode_line_protocol(
         body, precision=precision, readings_max=readings_max, names=names
     )
+
+
+def decode_remote_write(body: bytes, *, message: str, names: Names, readings_max: int) -> Decoded:
+    """As :func:`meterite.wire.remote_write.decode_remote_write`; 2.0 is decoded plainly."""
+    if _WRITES is not None and message == remote_write.MESSAGE_1:
+        decoded = _WRITES.decode(body, readings_max)
+        if decoded is not None:
+            return decoded
+    return remote_write.decode_remote_write(body, message=message, names=names, readings_max=readings_max)

@@ -77,6 +77,11 @@ def decode_remote_write(body: bytes, *, message: str, names: Names, readings_max
     return decode(body, names.known(), Samples(body, readings_max)).decoded()
 
 
+def parse_labels(raw: bytes) -> SeriesKey:
+    """The name that labels of 1.0 say, which stand there as fields and nothing else. MeteriteError."""
+    return _key([_label(raw, start, end) for _, start, end in pb.fields(raw)])
+
+
 def _key(labels: Iterable[tuple[str, str]]) -> SeriesKey:
     """InvalidInputError."""
     pairs: dict[str, str] = {}

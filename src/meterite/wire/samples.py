@@ -102,6 +102,8 @@ class Samples:
     def take_all(self, key: SeriesKey, start: int, end: int) -> bool:
         """Fields that are samples; else False, and nothing is taken."""
         size = end - start
+        if not size:
+            return True  # and the series isn't among those that have readings
         if size % _FULL_BYTES == 0 and _are_full(self._body, start, end, size // _FULL_BYTES):
             self._take_run(key, start, end, _FULL_BYTES)
         elif size % _ZERO_BYTES == 0 and _are_zero(self._body, start, end, size // _ZERO_BYTES):

@@ -1,0 +1,141 @@
+"""Bodies without end, through a compiled decoder and the plain one.
+
+    fuzz_compiled.py FORMAT LIBRARY SECONDS SEED
+
+They are the corpus and what is made of it by changing bytes, taking some away, and putting others' in. What the two
+decoders don't say alike is printed, and the exit status 1. Run by ``test_compiled.py`` with a library that was built
+with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import random
+import struct
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+CORPUS = Path(__file__).parent / "corpus"
+MODULES = {"lp": "_line_protocol", "rw1": "_remote_write"}
+PIECES = (
+    b"\n", b"\r\n", b" ", b",", b"=", b'"', b"\\", b"\\ ", b"#", b"-", b".", b"e", b"i", b"u", b"t", b"n", b"0", b"9",
+    b"1.5", b"-2e-3", b"1e308", b"1e400", b"9" * 19, b"9" * 40, b"0." + b"0" * 30 + b"1", b"true", b"FALSE", b"nan",
+    b"value=1", b",a=1", b"m v=1 1000\n", b'm,a=b v=1,t="x\ny",w=2u 5t\n', b"\x00", b"\xff", "é".encode(),
+    b"\xef\xbb\xbf", b"\x0a", b"\x12", b"\x10\x09", b"\x80\x80\x01", b"\x12\x07\x10\x80\x80\x80\x80\x80\x34",
+    b"\x0a\x0d\x0a\x0b\x0a\x08__name__\x12\x01m",
+)  # fmt: skip
+READINGS_MAX = 1000
+UNITS = ("ns", "us", "ms", "s", "m", "h", "auto")
+
+
+def load(name, library):
+    """The extension of this file, in the place of the one that is installed."""
+    spec = importlib.util.spec_from_file_location(name, library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    setattr(importlib.import_module("meterite.wire"), name.rpartition(".")[2], module)
+
+
+def field(tag, data):
+    return (
+        bytes([tag, len(data) & 0x7F | 0x80, len(data) >> 7]) + data
+        if len(data) > 127
+        else bytes([tag, len(data)]) + data
+    )
+
+
+def write():
+    """A body of remote write as senders make it."""
+    body = b""
+    for _ in range(random.randrange(4)):
+        labels = {"__name__": random.choice("ab"), random.choice("xyz"): "v" * random.choice((1, 2, 100))}
+        series = b"".join(field(10, field(10, k.encode()) + field(18, v.encode())) for k, v in labels.items())
+        for _ in range(random.randrange(4)):
+            value = random.choice((0.0, 1.5, float("nan"), float("-inf")))
+            at = random.choice(
+                (b"\x01", b"\xff" * 9 + b"\x01", b"\x80\x80\x80\x80\x80\x34", b"\xff" * 8 + b"\x7f")
+            )
+            series += field(18, b"\x09" + struct.pack("<d", value) + b"\x10" + at)
+        body += field(10, series)
+    return body
+
+
+def changed(body, bodies):
+    """The body with some bytes other than they were."""
+    body = bytearray(body)
+    for _ in range(random.choice((1, 1, 1, 2, 3, 8))):
+        at = random.randrange(len(body) + 1)
+        match random.randrange(5):
+            case 0:
+                body[at:at] = random.choice(PIECES)
+            case 1:
+                del body[at : at + random.choice((1, 1, 2, 5, 40))]
+            case 2:
+                body[at : at + 1] = bytes([random.randrange(256)])
+            case 3:
+                other = random.choice(bodies)
+                start = random.randrange(len(other) + 1)
+                body[at:at] = other[start : start + random.choice((4, 20, 100))]
+            case _:
+                del body[at:]
+    return bytes(body)
+
+
+def said(decode, body):
+    from meterite.model.errors import MeteriteError
+
+    try:
+        decoded = decode(body)
+    except MeteriteError as error:
+        return error.code, error.message
+    columns = (decoded.key_index, decoded.at_us, decoded.values, decoded.row)
+    assert [column.dtype for column in columns] == [np.uint32, np.int64, np.float64, np.int64]
+    # A NaN is like another here, and 0 is -0; the tests of remote write compare bits.
+    listed = [column.tolist() for column in columns]
+    listed[2] = [value + 0.0 if value == value else "nan" for value in listed[2]]  # noqa: PLR0124 -- what a NaN isn't
+    return decoded.keys, listed, decoded.rejected, decoded.skipped, decoded.unit, decoded.counted
+
+
+def main(form, library, seconds, seed):
+    load(f"meterite.wire.{MODULES[form]}", library)
+    from meterite.wire import compiled, line_protocol, remote_write
+    from meterite.wire.names import Names
+
+    assert compiled.COMPILED
+    random.seed(seed)
+    bodies = [path.read_bytes() for path in sorted((CORPUS / form).glob(f"*.{form}"))]
+    small = {"lp": compiled.Lines, "rw1": compiled.Writes}[form](4000)  # which is full now and then
+    names = Names()
+    count = taken = 0
+    end = time.monotonic() + float(seconds)
+    while count < len(bodies) or time.monotonic() < end:
+        body = bodies[count] if count < len(bodies) else changed(random.choice(bodies), bodies)
+        if form == "rw1":
+            body = write() if random.random() < 0.3 else body
+            how = {"message": remote_write.MESSAGE_1, "names": names, "readings_max": READINGS_MAX}
+            plain = said(functools.partial(remote_write.decode_remote_write, **how), body)
+            whole = said(functools.partial(compiled.decode_remote_write, **how), body)
+            compact = small.decode(body, READINGS_MAX)
+        else:
+            unit = random.choice(UNITS)
+            how = {"precision": unit, "readings_max": READINGS_MAX}
+            plain = said(functools.partial(line_protocol.decode_line_protocol, **how), body)
+            whole = said(functools.partial(compiled.decode_line_protocol, **how), body)
+            compact = small.decode(body, unit, READINGS_MAX)
+        assert whole == plain, (how, body, whole, plain)
+        if compact is not None:
+            taken += 1
+            assert said(lambda _body, compact=compact: compact, body) == plain, (how, body)
+        count += 1
+        if len(body) < 4000 and random.random() < 0.02:
+            bodies[random.randrange(len(bodies))] = body
+    print(f"{count} bodies, {taken} of them taken by the compiled decoder")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
