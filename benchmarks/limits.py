@@ -74,7 +74,7 @@ def _kept(stack: ExitStack, kind: str, metrics: int, lanes: Lanes) -> Kept:
     filled = open_filled(Path(directory), metrics=metrics, series=SERIES)
     stack.callback(filled.store.close)
     if kind == OFF:
-        filled.store.watch.judge = lambda *_: None
+        filled.store.watch.judge = lambda *_: ()
     group, recorder = recorder_on(filled.store, lanes)
     stack.callback(group.close)
     return Kept(filled, group, recorder, [], [])

@@ -2,9 +2,9 @@
 
 What this file guarantees: a request passes, from the outside in, the fast door (where the server has one), the access
 log (where it is asked for), what answers failures, the door of the single push, the request's id, the gate, the divider
-of paths, the body's limits, and only then the framework. ``app`` is made where it is first asked for, so that
-describing the API needs neither settings nor a store; a setting or a file that can't be used ends the start with one
-line.
+of paths, the body's limits, the doors of protocols, and only then the framework. ``app`` is made where it is first
+asked for, so that describing the API needs neither settings nor a store; a setting or a file that can't be used ends
+the start with one line.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from meterite.api import (
 )
 from meterite.api.body import BodyLimit
 from meterite.api.credentials import CookiePolicy, CookieSigner, Tokens
+from meterite.api.direct import DirectDoors
 from meterite.api.door import PushDoor
 from meterite.api.errors import Failures, Problems, install_error_handlers
 from meterite.api.event_schemas import event_schemas
@@ -180,7 +181,9 @@ class Meterite:
             document=cache(lambda: openapi_document(name)),
         )
         gate = Gate(
-            MetricPaths(BodyLimit(self.api, self.api.state.body_limits, Room(settings.queue_bytes_max))),
+            MetricPaths(
+                BodyLimit(DirectDoors(self.api), self.api.state.body_limits, Room(settings.queue_bytes_max))
+            ),
             tokens=tokens,
             signer=signer,
             api_key_name=name,

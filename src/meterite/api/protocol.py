@@ -9,6 +9,7 @@ that a route doesn't know are the client's own business.
 from __future__ import annotations
 
 from abc import abstractmethod
+from inspect import signature
 from typing import TYPE_CHECKING, Final
 
 from fastapi import Request, Response
@@ -28,6 +29,7 @@ from meterite.model.errors import (
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -70,15 +72,19 @@ def taken(receipt: Receipt, status: int = 204) -> Response:
 class ProtocolRoute(PlaceRoute):
     """A door's routes are of a subclass that says in :meth:`refusal` how its clients are told of errors.
 
-    ``doors`` by path is filled as the modules of routes are loaded.
+    ``doors`` by path, and ``fixed``, the functions of those that need nothing but who calls and the request, by method
+    and path, are filled as the modules of routes are loaded.
     """
 
     doors: dict[re.Pattern[str], type[ProtocolRoute]] = {}  # noqa: RUF012 - shared by all routes on purpose
+    fixed: dict[tuple[str, str], Callable[..., Awaitable[Response]]] = {}  # noqa: RUF012 - the same
     tolerant = True
 
     def __init__(self, path: str, *args: object, **kwargs: object) -> None:
         super().__init__(path, *args, **kwargs)
         self.doors[self.path_regex] = type(self)
+        if "{" not in path and set(signature(self.endpoint).parameters) == {"called", "request"}:
+            self.fixed.update({(method, path): self.endpoint for method in self.methods or ()})
 
     @staticmethod
     @abstractmethod
@@ -86,10 +92,15 @@ class ProtocolRoute(PlaceRoute):
         """The answer that tells of an error, in the protocol's own shape. The request may not have reached a route."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        credential = scope.get(CREDENTIAL)
-        if credential is not None and credential.kind == "cookie":
-            raise UnauthorizedError("token-missing", "A cookie opens no door of this protocol; send a token.")
+        refuse_cookie(scope)
         await super().handle(scope, receive, send)
+
+
+def refuse_cookie(scope: Scope) -> None:
+    """UnauthorizedError where a cookie let the request in."""
+    credential = scope.get(CREDENTIAL)
+    if credential is not None and credential.kind == "cookie":
+        raise UnauthorizedError("token-missing", "A cookie opens no door of this protocol; send a token.")
 
 
 def refusal_at_door(error: Exception, scope: Scope) -> Response | None:
