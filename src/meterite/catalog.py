@@ -269,12 +269,7 @@ class Catalog:
 
     async def known(self, org: str, code: str) -> Known | None:
         """The metric, from memory where it is there; never a stale "no"."""
-        found = self.kept.metrics.get((org, code))
-        if found is not None and found.metric.active:
-            return found
-        await self.refresh()
-        found = self.kept.metrics.get((org, code))
-        return (await self._loaded(org, [code])).get(code) if found is None else found
+        return (await self.known_many(org, [code]))[code]
 
     async def _loaded(self, org: str, codes: list[str]) -> dict[str, Known]:
         """Metrics read anew, and kept if they hold as of ``kept.version``.
@@ -312,7 +307,8 @@ class Catalog:
             return kept
         await self.refresh()
         kept = {code: self.kept.metrics.get((org, code)) for code in wanted}
-        return kept | dict(await self._loaded(org, [code for code, known in kept.items() if known is None]))
+        missing = [code for code, known in kept.items() if known is None]
+        return kept | dict(await self._loaded(org, missing)) if missing else kept
 
     async def resolve(self, org: str, keys: list[SeriesKey]) -> Resolution:
         """From memory where they are there; never a stale "no"."""

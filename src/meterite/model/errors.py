@@ -74,6 +74,10 @@ class MovedError(MeteriteError):
     again = True
 
 
+def metric_moved() -> MovedError:
+    return MovedError("moved", "The metric changed meanwhile; try again.")
+
+
 class RepeatedError(MeteriteError):
     """Another request with its idempotency key was committed first; its receipt answers this one, too."""
 

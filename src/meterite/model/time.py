@@ -303,17 +303,20 @@ def looks_like(time: int) -> str | None:
     return None
 
 
+def mistaken_unit(unit: str, other: str, *, place: Place = ("body",)) -> InvalidInputError:
+    """For a time that is labelled with one unit and is of this century in another."""
+    return InvalidInputError(
+        "time-unit", f"The time is said to be in {unit} and looks like {other}; say which it is.", place=place
+    )
+
+
 def _check_unit(us: int, time: int, precision: str, *, place: Place = ("body",)) -> int:
     """:func:`check_range`, and what the integer looks like where it is out of it."""
     if AT_FIRST_US <= us <= AT_LAST_US:
         return us
     other = looks_like(time)
     if other is not None and other != precision:
-        raise InvalidInputError(
-            "time-unit",
-            f"The time is said to be in {precision} and looks like {other}; say which it is.",
-            place=place,
-        )
+        raise mistaken_unit(precision, other, place=place)
     return check_range(us, place=place)
 
 

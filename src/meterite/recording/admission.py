@@ -13,7 +13,7 @@ import numpy as np
 
 from meterite.model.columns import Rejected
 from meterite.model.errors import InvalidInputError
-from meterite.model.time import format_rfc3339, wrong_units
+from meterite.model.time import format_rfc3339, mistaken_unit, wrong_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,8 +55,7 @@ class Admission:
             return
         if unit is not None and not rules.trusted:
             for other, rows in wrong_units(at_us, unit):
-                message = f"The time is said to be in {unit} and looks like {other}; say which it is."
-                self._refuse_all(rows, InvalidInputError("time-unit", message))
+                self._refuse_all(rows, mistaken_unit(unit, other))
         if rules.future_us_max is not None:
             last = now_us + rules.future_us_max
             if int(at_us.max()) > last:

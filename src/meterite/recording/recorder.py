@@ -14,7 +14,7 @@ import numpy as np
 from meterite.catalog import Catalog, Known, Resolution, inactive, no_metric, not_made
 from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
-from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError
+from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError, metric_moved
 from meterite.model.metric import made_by_readings
 from meterite.model.time import HOUR_US, SECOND_US
 from meterite.recording.admission import Admission
@@ -126,7 +126,7 @@ class Recorder:
         if not isinstance(made, int):
             raise made
         if not made:
-            raise MovedError("moved", "The metric changed meanwhile; try again.")
+            raise metric_moved()
         return made
 
     def kept(self, org: str, code: str) -> Known | None:
@@ -179,7 +179,7 @@ class Recorder:
     def append_one(self, known: Known, series: int, value: float, at_us: int | None) -> Append:
         """A single reading on its way, truncated. MovedError where the metric changed since it was looked up."""
         if not self._catalog.holds(known):
-            raise MovedError("moved", "The metric changed meanwhile; try again.")
+            raise metric_moved()
         if known.truncation is not None:
             at_us = known.truncation.one(self._now() if at_us is None else at_us)
         single = Single(series, NO_TIME if at_us is None else at_us, value)
@@ -322,7 +322,7 @@ class Recorder:
             if isinstance(one, int)
         )
         if gone or (not errors and not all(outcomes)):
-            raise MovedError("moved", "The metric changed meanwhile; try again.")
+            raise metric_moved()
         for n, outcome in zip(keys, outcomes, strict=True):
             if isinstance(outcome, int):
                 resolution.ids[n] = outcome

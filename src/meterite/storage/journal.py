@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import numpy as np
 
 from meterite.model.columns import NO_TIME, Batch, Single
-from meterite.model.errors import DamagedError, MovedError, UnavailableError
+from meterite.model.errors import DamagedError, UnavailableError, metric_moved
 from meterite.storage.database import WAL_BYTES_MAX, driver_of
 from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.once import first_of_each, keep_receipts
@@ -188,7 +188,7 @@ class Journal:
         taken = []
         for append in waiting:
             if moved.get(append.org_id, 0) > append.version:
-                append.error = MovedError("moved", "The metric changed meanwhile; try again.")
+                append.error = metric_moved()
             else:
                 taken.append(append)
         return taken

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sqlalchemy import insert, select, update
 
 from meterite.model.check import canonical_labels, parse_labels
-from meterite.model.errors import ExhaustedError, MovedError
+from meterite.model.errors import ExhaustedError, metric_moved
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS
 from meterite.storage.journal import read_clock
 from meterite.storage.schema import metric as metric_table
@@ -131,7 +131,7 @@ class SeriesMaker:
         rows = live_metrics(conn, org_id, list(by_code))
         org = conn.execute(select(org_table).where(org_table.c.id == org_id)).one()
         if org.catalog_version > version:
-            raise MovedError("moved", "The metric changed meanwhile; try again.")
+            raise metric_moved()
         room = limits.org_series_max - org.series_count
         plan = _Plan()
         for code, texts in by_code.items():
