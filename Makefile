@@ -5,7 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.meterite-setup
-COMPILED := $(wildcard src/meterite/wire/*.c src/meterite/wire/*.h)
+COMPILED := $(wildcard src/meterite/*/*.c src/meterite/*/*.h)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 

@@ -1,20 +1,23 @@
-"""The compiled decoders. All else stands in ``pyproject.toml``."""
+"""What is compiled. All else stands in ``pyproject.toml``."""
 
 from __future__ import annotations
 
 from setuptools import Extension, setup
 
+HEADERS = ["src/meterite/wire/_decoder.h", "src/meterite/wire/_kept_series.h"]
+SOURCES = {"wire/_line_protocol": HEADERS, "wire/_remote_write": HEADERS, "model/_standing": []}
+
 setup(
     ext_modules=[
         Extension(
-            f"meterite.wire.{name}",
-            [f"src/meterite/wire/{name}.c"],
-            depends=["src/meterite/wire/_decoder.h", "src/meterite/wire/_kept_series.h"],
+            f"meterite.{source.replace('/', '.')}",
+            [f"src/meterite/{source}.c"],
+            depends=headers,
             extra_compile_args=["-O2", "-fno-fast-math", "-fvisibility=hidden"],
             py_limited_api=True,
-            optional=True,  # without a compiler the plain decoders do the work
+            optional=True,  # without a compiler plain Python does the work
         )
-        for name in ("_line_protocol", "_remote_write")
+        for source, headers in SOURCES.items()
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

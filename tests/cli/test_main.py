@@ -132,4 +132,6 @@ def test_the_version_says_which_decoders_run(tmp_path):
     """Where no compiler was at hand, that is how one learns of it."""
     done = meterite(tmp_path, "version")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("decoders of line protocol and remote write: compiled\n")
+    assert done.stdout.endswith(
+        "decoders of line protocol and remote write: compiled\njudge of limits: compiled\n"
+    )

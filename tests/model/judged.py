@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from meterite.model import standing
-from meterite.model.limits import TIME_NONE, TRANSITION, Alarm
-from meterite.model.standing import ALARM, Readings, Standing, alarm_of, flags_of, row_of
+from meterite.model.limits import TIME_NONE, Alarm
+from meterite.model.standing import alarm_of, set_alarm, watched
 
 
-def judge(batch, rows, rule_of, alarms, newest, now_us, *, many):
+def judge(batch, rule_of, alarms, newest, now_us, *, compiled):
     """Both dictionaries are brought up to date; alarms that come to rest are taken out."""
-    if not len(rows):
-        return np.empty(0, TRANSITION)
-    readings, places = Readings.of(batch, rows)
-    series = batch.series[places].tolist()
-    rules = [rule_of(one) for one in series]
-    columns = Standing(
-        batch.series[places],
-        np.array([newest.get(one, TIME_NONE) for one in series], np.int64),
-        *(np.array([getattr(rule, side) for rule in rules], float) for side in ("low", "high")),
-        np.array([flags_of(rule) for rule in rules], np.uint8),
-        np.array([row_of(alarms.get(one, Alarm())) for one in series], ALARM),
+    series = batch.series.tolist()
+    rows = watched(series, [rule_of(one) for one in series])
+    slots = rows["series"].argsort()
+    for slot, one in enumerate(series):
+        rows["newest"][slot] = newest.get(one, TIME_NONE)
+        set_alarm(rows, slot, alarms.get(one, Alarm()))
+    found = standing.judge(
+        batch, slots, rows, rule_of=rule_of, look_up=nothing_is_unknown, now_us=now_us, compiled=compiled
     )
-    found = standing.judge(readings, columns, rule_of, now_us, few=many)
-    for place, one in enumerate(series):
-        newest[one] = int(columns.newest[place])
-        alarm = alarm_of(columns.alarm[place])
+    for slot, one in enumerate(series):
+        newest[one] = int(rows["newest"][slot])
+        alarm = alarm_of(rows[slot])
+        assert rows["alarmed"][slot] != alarm.at_rest
         alarms.pop(one, None)
         if not alarm.at_rest:
             alarms[one] = alarm
     return found
+
+
+def nothing_is_unknown(slots):
+    raise AssertionError(slots)

@@ -21,7 +21,6 @@ from meterite.model.limits import (
     Alarm,
     AlarmState,
     Rule,
-    interesting,
 )
 from model.judged import judge
 
@@ -147,27 +146,19 @@ class Store:
             np.array([r[2] for r in readings], float),
         )
         batch = Batch(series, index.astype(np.uint32), at_us, values)
-        rows = self.choose(batch, rules)
         newest = dict(self.newest)
         walked = ({**self.alarms}, {**newest})
-        rest = judge(batch, rows, rules.get, *walked, now, many=1000)
-        found = judge(batch, rows, rules.get, self.alarms, newest, now, many=0)
-        assert found.tolist() == rest.tolist(), "as columns, and one by one"
+        rest = judge(batch, rules.get, *walked, now, compiled=False)
+        found = judge(batch, rules.get, self.alarms, newest, now, compiled=True)
+        assert found.tolist() == rest.tolist(), "in one pass, and one by one"
         assert (self.alarms, newest) == walked
         for one, at, value in readings:
+            self.newest.setdefault(one, TIME_NONE)
             if isfinite(value):
-                self.newest[one] = max(self.newest.get(one, TIME_NONE), at)
-        judged = np.unique(series[index[rows]]).tolist()
-        assert [newest[one] for one in judged] == [self.newest.get(one, TIME_NONE) for one in judged]
+                self.newest[one] = max(self.newest[one], at)
+        assert newest == self.newest
         self.fold(found)
         return found
-
-    def choose(self, batch, rules):
-        series = batch.series.tolist()
-        low, high = (np.array([getattr(rules[s], side) for s in series]) for side in ("low", "high"))
-        index = batch.series_index
-        outside = (batch.values > high[index]) | (batch.values < low[index])
-        return interesting(index, outside, np.array([s in self.alarms for s in series], bool))
 
     def fold(self, found):
         """What is kept of alarms is no more than what their rows say; what was told, no more than events say."""
@@ -323,21 +314,6 @@ def test_a_commit_raises_one_event_a_series_and_direction(sequence, rules):
     assert len(keys) == len(set(keys))
 
 
-class Thorough(Store):
-    def choose(self, batch, rules):
-        return np.arange(len(batch))
-
-
-@given(st.lists(readings, min_size=1, max_size=20), rules_by_series)
-def test_rows_that_are_not_interesting_change_nothing(sequence, rules):
-    """Judging all rows comes to what judging the interesting ones comes to."""
-    chosen, thorough = Store(), Thorough()
-    for piece in (sequence[:10], sequence[10:]):
-        if piece:
-            assert chosen.commit(piece, rules).tobytes() == thorough.commit(piece, rules).tobytes()
-    assert chosen.alarms == thorough.alarms
-
-
 def one(values, rule, store=None, first=0):
     """The rows of one commit of one series, a reading a µs."""
     store = store or Store()
@@ -428,14 +404,6 @@ def test_what_is_not_finite_raises_nothing(value):
     assert kinds(one([value], LIMITS, store, 9)) == []
     assert kinds(one([11], LIMITS, store, 5)) == [(ABOVE_MAX, 0)]
     assert kinds(one([value], LIMITS, store, 9)) == []
-
-
-def test_nothing_to_judge():
-    """No rows are chosen where all is inside and at rest."""
-    batch = Batch(np.array([5]), np.zeros(2, np.uint32), np.arange(2), np.ones(2))
-    rows = interesting(batch.series_index, np.zeros(2, bool), np.zeros(1, bool))
-    assert len(rows) == 0
-    assert len(judge(batch, rows, {}.__getitem__, {}, {}, 0, many=0)) == 0
 
 
 MUTED = replace(LIMITS, mute_until_us=FOREVER)

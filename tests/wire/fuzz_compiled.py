@@ -10,7 +10,6 @@ with AddressSanitizer and UndefinedBehaviorSanitizer.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import random
 import struct
 import sys
@@ -18,6 +17,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sanitizers import load
 
 CORPUS = Path(__file__).parent / "corpus"
 MODULES = {"lp": "_line_protocol", "rw1": "_remote_write"}
@@ -30,15 +33,6 @@ PIECES = (
 )  # fmt: skip
 READINGS_MAX = 1000
 UNITS = ("ns", "us", "ms", "s", "m", "h", "auto")
-
-
-def load(name, library):
-    """The extension of this file, in the place of the one that is installed."""
-    spec = importlib.util.spec_from_file_location(name, library)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules[name] = module
-    setattr(importlib.import_module("meterite.wire"), name.rpartition(".")[2], module)
 
 
 def field(tag, data):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import sysconfig
 import threading
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+import sanitizers
 from meterite.model.columns import SeriesKey
 from meterite.wire import _remote_write, compiled, line_protocol
 from meterite.wire._line_protocol import Decoder
@@ -268,25 +266,8 @@ FORMATS = pytest.mark.parametrize(("form", "name"), [("lp", "_line_protocol"), (
 
 def fuzz(tmp_path, form, name, seconds, seed):
     """The extension as the sanitizers build it, for so long."""
-    library = tmp_path / f"{name}.so"
-    include = sysconfig.get_path("include")
-    warnings = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = ["gcc", "-std=c11", "-shared", "-fPIC", "-O1", "-g", *warnings, *sanitizers, f"-I{include}"]
-    subprocess.run([*command, str(WIRE / f"{name}.c"), "-o", str(library)], check=True)
-    asan = subprocess.run(["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
-    environment = os.environ | {
-        "LD_PRELOAD": asan.stdout.strip(),
-        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own; test_nothing_leaks looks for ours
-        "PYTHONMALLOC": "malloc",  # so that a body has an end that is watched
-    }
-    script = Path(__file__).with_name("fuzz_compiled.py")
-    done = subprocess.run(
-        [sys.executable, str(script), form, str(library), str(seconds), str(seed)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-5000:]
-    return done.stdout
+    library = sanitizers.build(WIRE / f"{name}.c", tmp_path)
+    return sanitizers.run(Path(__file__).with_name("fuzz_compiled.py"), form, library, seconds, seed)
 
 
 @FORMATS

@@ -103,16 +103,21 @@ def openapi(
 
 @cli.command()
 def version() -> None:
-    """Print the version, and which decoders run."""
+    """Print the version, and what is compiled."""
     from importlib import metadata
 
-    from meterite.wire.compiled import COMPILED
+    from meterite.model import standing
+    from meterite.wire import compiled
 
     try:
         typer.echo(metadata.version("meterite"))
     except metadata.PackageNotFoundError:
         typer.echo("not installed: run from its source")
-    typer.echo(f"decoders of line protocol and remote write: {'compiled' if COMPILED else 'plain Python'}")
+    for what, built in (
+        ("decoders of line protocol and remote write", compiled.COMPILED),
+        ("judge of limits", standing.COMPILED),
+    ):
+        typer.echo(f"{what}: {'compiled' if built else 'plain Python'}")
 
 
 cli.command()(plugins.plugins)

@@ -33,10 +33,6 @@ from meterite.model.event import TYPE_BITS, EventType
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
-    from meterite.model.columns import type_u32
-
 ABOVE_MAX: Final = TYPE_BITS[EventType.ABOVE_MAX]
 BELOW_MIN: Final = TYPE_BITS[EventType.BELOW_MIN]
 CLEARED: Final = TYPE_BITS[EventType.CLEARED]
@@ -219,20 +215,6 @@ class _Walk:
             *(alarm.since_us, alarm.pending_since_us, rule.low, rule.high),
             *(*sums.first, *sums.last, *sums.extreme),
         )
-
-
-def interesting(
-    series_index: type_u32, outside: NDArray[np.bool_ | np.intp], alarmed: NDArray[np.bool_]
-) -> NDArray[np.intp]:
-    """The rows whose series has a reading outside, or an alarm that isn't at rest: few, most of the time.
-
-    ``outside`` says which rows are, or has their numbers; ``alarmed`` is by series.
-    """
-    wanted = alarmed.copy()
-    wanted[series_index[outside]] = True
-    if not wanted.any():
-        return np.zeros(0, np.intp)
-    return np.flatnonzero(wanted[series_index])
 
 
 def walk(

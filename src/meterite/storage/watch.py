@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,10 +18,10 @@ from meterite.model.columns import Columns
 from meterite.model.duration import parse_duration
 from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
-from meterite.model.limits import TRANSITION, Alarm, Rule, interesting
+from meterite.model.limits import Alarm, Rule
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.number import plain_number
-from meterite.model.standing import ALARM, AT_REST, Readings, alarm_of, judge, row_of
+from meterite.model.standing import judge
 from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
@@ -42,14 +41,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
-    from meterite.model.columns import Batch
+    from meterite.model.columns import Batch, type_i64
     from meterite.storage.events import SqlEvents
     from meterite.storage.journal import Clock
     from meterite.storage.snapshot import Parts
 
 SERIES_KEPT_MAX: Final = 4_000_000
 """Over all orgs; those that wrote least recently go first."""
-_FEW: Final = 8
 _RULES_SQL: Final = (
     "SELECT id, min_reading, max_reading, hysteresis, outside_for, notify, mute_until_us, expected_every, code, name,"
     " unit, deleted_at FROM metric WHERE org = ? AND "
@@ -92,14 +90,16 @@ class OrgWatch:
         gone = {metric_id for metric_id in changed if self.metrics[metric_id].deleted}
         if gone:
             self.silent -= gone
-            self.table.set_alarms(self._slots_of(gone), AT_REST)
+            self.table.set_alarms({series: Alarm() for series in self._series_of(gone)})
         if changed and len(self.table):
-            slots = self._slots_of(changed)
-            self.table.change_rules(slots, self._rules(slots))
+            series = self._series_of(changed)
+            slots = np.array([self.table.slot_of[id_] for id_ in series], np.intp)
+            self.table.change_rules(slots, [self._rule_of(id_) for id_ in series])
 
-    def _slots_of(self, metric_ids: set[int]) -> NDArray[np.intp]:
-        used = self.table.series[: len(self.table)]
-        return np.flatnonzero(np.isin(used >> SERIES_ORDINAL_BITS, list(metric_ids)))
+    def _series_of(self, metric_ids: set[int]) -> list[int]:
+        series: type_i64 = self.table.used["series"]
+        found: list[int] = series[np.isin(series >> SERIES_ORDINAL_BITS, list(metric_ids))].tolist()
+        return found
 
     def _take_metrics(self, rows: list[tuple[Any, ...]]) -> set[int]:
         for (
@@ -141,20 +141,13 @@ class OrgWatch:
             self._take_metrics(raw.execute(_RULES_SQL + "id = ?", (self.org_id, metric_id)).fetchall())
         known = dict(zip(marks.series.tolist(), marks.newest.tolist(), strict=True))
         unnamed = NEVER if self._complete else UNKNOWN
-        slots = self.table.grow(new)
-        self.table.newest[slots] = [known.get(id_, unnamed) for id_ in new]
-        new_slots = np.arange(slots.start, slots.stop)
-        self.table.set_rules(new_slots, self._rules(new_slots))
-
-    def _rules(self, slots: NDArray[np.intp]) -> list[Rule]:
-        return [self._rule_of(id_) for id_ in self.table.series[slots].tolist()]
+        newest = [known.get(id_, unnamed) for id_ in new]
+        self.table.grow(new, [self._rule_of(id_) for id_ in new], newest)
 
     def take_alarms(self, raw: sqlite3.Connection, alarms: Mapping[int, Alarm]) -> None:
         """Of series as they stand now; those that came to rest, too."""
-        series = list(alarms)
-        self.meet(raw, series, Watermarks.none(complete=True))
-        slots = np.array([self.table.slot_of[id_] for id_ in series], np.intp)
-        self.table.set_alarms(slots, np.array([row_of(alarm) for alarm in alarms.values()], ALARM))
+        self.meet(raw, list(alarms), Watermarks.none(complete=True))
+        self.table.set_alarms(alarms)
 
     def load(self, raw: sqlite3.Connection, marks: Watermarks) -> None:
         """All newest readings anew, as of ``seq``."""
@@ -167,74 +160,31 @@ class OrgWatch:
         series = marks.series.tolist()
         self.meet(raw, series, Watermarks.none(complete=True))
         slots = [self.table.slot_of[id_] for id_ in series]
-        self.table.newest[slots] = np.maximum(self.table.newest[slots], marks.newest)
+        newest = self.table.rows["newest"]
+        newest[slots] = np.maximum(newest[slots], marks.newest)
 
     def marks(self) -> Watermarks:
-        used = len(self.table)
-        order = np.argsort(self.table.series[:used])
-        series, newest = self.table.series[:used][order], self.table.newest[:used][order]
-        had = newest != NEVER
-        return Watermarks(series[had], newest[had], self._complete)
-
-    def alarms(self) -> dict[int, Alarm]:
-        """Of the series that aren't at rest."""
-        slots = np.flatnonzero(self.table.alarmed[: len(self.table)])
-        series = self.table.series[slots].tolist()
-        return dict(zip(series, map(alarm_of, self.table.alarm[slots]), strict=True))
+        used = self.table.used
+        used = used[np.argsort(used["series"])]
+        used = used[used["newest"] != NEVER]
+        return Watermarks(used["series"], used["newest"], self._complete)
 
     # --- Judging
-
-    def nothing_new(self, batch: Batch) -> bool:
-        """Whether a batch of few readings says nothing but newer readings, which are noted then.
-
-        Arrays cost 40 µs however few the readings; most pushes bring one.
-        """
-        table = self.table
-        places = [table.slot_of.get(id_, -1) for id_ in batch.series.tolist()]
-        rows = list(
-            zip(batch.series_index.tolist(), batch.at_us.tolist(), batch.values.tolist(), strict=True)
-        )
-        for index, _, value in rows:
-            slot = places[index]
-            if slot < 0 or table.alarmed[slot] or not table.low[slot] <= value <= table.high[slot]:
-                return False
-        for index, at_us, _ in rows:
-            slot = places[index]
-            table.newest[slot] = max(table.newest[slot], at_us)
-        return True
 
     def judge(self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int) -> NDArray[np.void]:
         """Rows of TRANSITION. The batch's series were met; the snapshot is of just before the commit."""
         table = self.table
-        met = table.met(batch.series)
-        assert met is not None
-        least, greatest = float(batch.values.min()), float(batch.values.max())
-        outside = met.outside(table, batch, least, greatest)
-        rows = interesting(batch.series_index, outside, table.alarmed[met.place])
-        found = np.empty(0, TRANSITION)
-        if len(rows):
-            readings, places = Readings.of(batch, rows)
-            slots = met.slots[places]
-            self._look_up(snapshot, slots)
-            standing = table.standing(slots)
-            found = judge(readings, standing, self._rule_of, now_us)
-            table.set_alarms(slots, standing.alarm)
-        if isfinite(least) and isfinite(greatest):
-            table.advance(met, batch)
-        else:
-            table.advance(met, batch, np.isfinite(batch.values))
-        return found
+        slots = table.met(batch.series)
+        assert slots is not None
+
+        def look_up_all(unknown: type_i64) -> None:
+            for slot in unknown.tolist():
+                table.rows["newest"][slot] = look_up(snapshot(), int(table.rows["series"][slot]))
+
+        return judge(batch, slots, table.rows, rule_of=self._rule_of, look_up=look_up_all, now_us=now_us)
 
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
-
-    def _look_up(self, snapshot: Callable[[], Snapshot], slots: NDArray[np.intp]) -> None:
-        """What the newest readings are, where nobody knows."""
-        table = self.table
-        unknown = table.newest[slots] == UNKNOWN
-        if unknown.any():
-            for slot in slots[unknown].tolist():
-                table.newest[slot] = look_up(snapshot(), int(table.series[slot]))
 
     def names(self, metric_ids: Iterable[int]) -> dict[int, MetricName]:
         return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
@@ -257,7 +207,7 @@ class OrgWatch:
                 ending = at_us >= now_us - expected_us
             else:
                 slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
-                newest = self.table.newest[slots]
+                newest = self.table.rows["newest"][slots]
                 ending = (at_us > newest) & (newest != UNKNOWN)
             ending &= np.isfinite(batch.values[rows])
             if ending.any():
@@ -293,8 +243,6 @@ class Watch:
         raised = []
         for org_id, batch in batches:
             org = self._up_to_date(conn, clock, org_id)
-            if len(batch) <= _FEW and not org.silent and org.nothing_new(batch):
-                continue
             raw = driver_of(conn)
             if org.table.met(batch.series) is None:
                 org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
@@ -340,7 +288,7 @@ class Watch:
         moved: dict[int, Alarm] = {}
         fold_alarms(raw, org.org_id, org.seq, moved, org.silent)
         if snapshot.tombstones.seq_last > org.seq:
-            alarms = org.alarms()
+            alarms = org.table.alarms()
             org.load(raw, _after(snapshot, org.marks(), org.seq))
             org.take_alarms(raw, alarms | moved)
         else:

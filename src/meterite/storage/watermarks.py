@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from meterite.model.errors import DamagedError
+from meterite.model.limits import TIME_NONE
+from meterite.model.standing import TIME_UNKNOWN
 from meterite.storage.interface import Span
 from meterite.storage.row_fetch import fetch_blob
 from meterite.storage.sections import damaged, decode_section, encode_section
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from meterite.storage.snapshot import Snapshot
     from meterite.storage.tombstones import Tombstones
 
-NEVER: Final = int(np.iinfo(np.int64).min)
+NEVER: Final = TIME_NONE
 """No reading yet."""
-UNKNOWN: Final = int(np.iinfo(np.int64).max)
-"""To be looked up. The greatest number there is, so that folding keeps it."""
+UNKNOWN: Final = TIME_UNKNOWN
+"""To be looked up."""
 
 _MAGIC: Final = b"MNW1"
 _HEADER: Final = struct.Struct("<4sIIBxxxI")
