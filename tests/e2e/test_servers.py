@@ -154,7 +154,8 @@ def test_a_first_start_tells_this_servers_address(tmp_path, server):
     assert {one.name for one in tmp_path.iterdir()} <= {".env", *(f"meterite.db{end}" for end in BESIDE)}
 
 
-BESIDE = ("", "-wal", "-shm", ".lock", ".line.lock", ".compact.lock", ".streams.lock")
+LOCKS = (".lock", ".line.lock", ".compact.lock", ".streams.lock", ".series.lock", ".series.line.lock")
+BESIDE = ("", "-wal", "-shm", *LOCKS)
 
 
 def test_a_first_start_on_a_port_that_is_taken(tmp_path, server):

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 BUSY_WAIT_S: Final = 1.0
 OWNER_ONLY: Final = 0o600
-_LOCKS: Final = (".lock", ".line.lock", ".compact.lock", ".streams.lock")
+_LOCKS: Final = (
+    ".lock",
+    ".line.lock",
+    ".compact.lock",
+    ".streams.lock",
+    ".series.lock",
+    ".series.line.lock",
+)
 _BESIDE: Final = ("-wal", "-shm", *_LOCKS)
 _OURS: Final = frozenset({"clock", "org", "metric"})
 

@@ -1,7 +1,8 @@
 """Metrics and series that readings make: as many as are allowed, in few transactions.
 
 What this file guarantees: a series is made once, whoever asks; no org and no metric comes to hold more series than the
-limits say, and who is refused is told which label has too many values. Making moves no catalogue version: nothing
+limits say, and who is refused is told which label has too many values; a request that is refused whole has made
+nothing, however much it asked for and whoever else makes some meanwhile. Making moves no catalogue version: nothing
 resolved before becomes wrong by it.
 
 A metric counts as one series of its org from the start: that without labels.
@@ -9,8 +10,10 @@ A metric counts as one series of its org from the start: that without labels.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import insert, select, update
@@ -18,13 +21,14 @@ from sqlalchemy import insert, select, update
 from meterite.model.check import canonical_labels, parse_labels
 from meterite.model.errors import ExhaustedError, metric_moved
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS
+from meterite.storage.database import FileLock, translated
 from meterite.storage.journal import read_clock
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import series as series_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -79,11 +83,19 @@ class _Plan:
 
 
 class SeriesMaker:
-    """``plain`` makes a metric's columns of its spec."""
+    """``plain`` makes a metric's columns of its spec.
+
+    Who makes series does so alone, from looking whether they fit until the last is made: so many may take several
+    transactions, between which readings are committed, but nobody else takes the room.
+    """
 
     def __init__(self, database: Database, plain: Callable[[MetricSpec], dict[str, Any]]) -> None:
         self._database = database
+        self._turn = FileLock(Path(f"{database.path}.series.lock"))
         self._plain = plain
+
+    def close(self) -> None:
+        self._turn.close()
 
     def make(
         self,
@@ -101,20 +113,33 @@ class SeriesMaker:
         MovedError where the org's catalogue changed after ``version``.
         """
         wanted = [(key.code, canonical_labels(key.labels) if key.labels else "") for key in keys]
-        with self._database.reading() as conn:
-            plan = self._plan(conn, org_id, wanted, specs, limits, version)
-        ids, refused = plan.ids, plan.refused
-        missing = list(dict.fromkeys(one for one in wanted if one not in ids and one not in refused))
-        if whole and refused:
-            missing = []
-        for start in range(0, len(missing), _NEW_SERIES):
-            with self._database.writing() as conn:
-                plan = self._plan(conn, org_id, missing[start : start + _NEW_SERIES], specs, limits, version)
-                self._carry_out(conn, org_id, plan, specs)
-            ids |= plan.ids
-            refused |= plan.refused
+        with self.alone():
+            with self._database.reading() as conn:
+                plan = self._plan(conn, org_id, wanted, specs, limits, version)
+            ids, refused = plan.ids, plan.refused
+            missing = list(dict.fromkeys(one for one in wanted if one not in ids and one not in refused))
+            if whole and refused:
+                missing = []
+            for start in range(0, len(missing), _NEW_SERIES):
+                with self._database.writing() as conn:
+                    plan = self._plan(
+                        conn, org_id, missing[start : start + _NEW_SERIES], specs, limits, version
+                    )
+                    self._carry_out(conn, org_id, plan, specs)
+                ids |= plan.ids
+                refused |= plan.refused
         outcomes: dict[tuple[str, str], int | ExhaustedError] = {**refused, **ids}
         return [outcomes.get(one, 0) for one in wanted]
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For whoever makes what counts. UnavailableError where others take too long."""
+        with translated():
+            self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _plan(
         self,
@@ -172,7 +197,7 @@ class SeriesMaker:
             newest = max(_LOOKED_AT - plan.looked_at, _LOOKED_AT_LEAST)
             plan.looked_at += min(newest, len(missing) + (0 if row is None else row.series_next))
             label = _exploding(conn, metric_id, missing, newest)
-            error = _too_many(code, label, limits, of_org=in_metric >= len(missing))
+            error = _too_many(code, label, limits, of_org=room - is_new < in_metric)
             plan.refused |= {(code, text): error for text in missing[fitting:]}
         return fitting + (is_new and code in plan.metrics)
 

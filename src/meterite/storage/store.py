@@ -87,6 +87,7 @@ class SqliteStore:
 
     def close(self) -> None:
         self.database.close()
+        self.catalog.close()
         self.streams.shut()
 
     def compaction(self) -> Compactor:

@@ -263,6 +263,53 @@ class CatalogTests:
         assert [metric.code for metric in store.catalog.page("here", 10)] == ["m", "o"]
         assert store.catalog.make("here", keys[:1], {}, few, whole=True, version=ANY) == made[:1]
 
+    def test_which_limit_is_named(self, store):
+        """Where both stand in the way, the one with less room; the metric's where both have as little."""
+        made = [SeriesKey("m"), SeriesKey("m", A)]
+        specs = {code: made_by_readings(code, None) for code in "mn"}
+        store.catalog.make("here", made, specs, LIMITS, whole=True, version=ANY)
+        more = [SeriesKey("m", (("host", str(n)),)) for n in range(3)]
+        for org_max, metric_max, named in (
+            (3, 4, "org"),
+            (4, 3, "metric"),
+            (2, 2, "metric"),
+            (3, 3, "metric"),
+        ):
+            few = SeriesLimits(org_series_max=org_max, metric_series_max=metric_max)
+            refused = store.catalog.make("here", more, {}, few, whole=True, version=ANY)
+            assert f"raise {named}_series_max." in refused[2].message
+        (new,) = store.catalog.make(
+            "here",
+            [SeriesKey("n", A)],
+            specs,
+            SeriesLimits(org_series_max=2, metric_series_max=1),
+            whole=True,
+            version=ANY,
+        )
+        assert "raise org_series_max." in new.message
+
+    def test_workers_that_need_the_same_room(self, store, start):
+        """More than are made at once: one request has all of it, and the others, refused whole, made nothing."""
+        stores = [store, start()]
+        size = 4500
+        few = SeriesLimits(org_series_max=size + 100, metric_series_max=size)
+
+        def ask(n):
+            code = f"m{n}"
+            keys = [SeriesKey(code)] + [SeriesKey(code, (("n", str(one)),)) for one in range(size - 1)]
+            specs = {code: made_by_readings(code, None)}
+            return stores[n % 2].catalog.make("here", keys, specs, few, whole=True, version=ANY)
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = list(pool.map(ask, range(4)))
+        served = [n for n, ids in enumerate(asked) if not any(isinstance(one, ExhaustedError) for one in ids)]
+        assert [metric.code for metric in store.catalog.page("here", 10)] == [f"m{n}" for n in served]
+        assert len(served) == 1
+        rest = [SeriesKey(f"r{n}") for n in range(100)]
+        specs = {key.code: made_by_readings(key.code, None) for key in rest}
+        made = store.catalog.make("here", rest, specs, few, whole=True, version=ANY)
+        assert all(isinstance(one, int) for one in made)
+
     def test_what_was_resolved_too_early_makes_nothing(self, store):
         """Where a metric changed meanwhile the request may be about to be refused: MovedError."""
         store.catalog.create("here", PLAIN)
