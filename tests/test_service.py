@@ -45,7 +45,7 @@ def test_events_are_kept_for_as_long_as_is_set(tmp_path):
         row = conn.exec_driver_sql("SELECT * FROM event").one()
         aged = (*row[:6], row.recorded_at - 7_200_000_000)
         checksum = event_checksum(*aged, row.data)
-        conn.exec_driver_sql("UPDATE event SET recorded_at = ?, checksum = ?", (aged[6], checksum))
+        conn.exec_driver_sql("UPDATE event_row SET recorded_at = ?, checksum = ?", (aged[6], checksum))
     store.catalog.update("org", "m", {"name": "new"})
     compaction = store.compaction()
     while compaction.run_once():

@@ -44,13 +44,13 @@ def test_all_holds(path):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE event SET checksum = checksum + 1", "fails its checksum"),
-        ("UPDATE event SET org = 3 - org", "fails its checksum"),
-        ("UPDATE event SET types = 64", "fails its checksum"),
+        ("UPDATE event_row SET checksum = checksum + 1", "fails its checksum"),
+        ("UPDATE event_row SET org = 3 - org", "fails its checksum"),
+        ("UPDATE event_row SET types = 64", "fails its checksum"),
         ("UPDATE metric SET org = 2, code = 'x' WHERE org = 1", "aren't its org's"),
-        ("UPDATE event SET recorded_at = -id", "recorded before"),
-        ("DELETE FROM event WHERE org = 1", "delivery of event row"),
-        ("DELETE FROM event WHERE org = 1", "acknowledgement of event row"),
+        ("UPDATE event_row SET recorded_at = -id", "recorded before"),
+        ("DELETE FROM event_row WHERE org = 1", "delivery of event row"),
+        ("DELETE FROM event_row WHERE org = 1", "acknowledgement of event row"),
         ("DELETE FROM handler", "delivery for handler"),
         ("UPDATE alarm SET data = x'00'", "no MAL1 block"),
         ("UPDATE alarm SET event_row = 1", "came later"),
@@ -68,7 +68,7 @@ def test_what_is_wrong(path, statement, words):
 
 def test_every_bit_of_a_row_is_covered(path):
     """A flipped bit anywhere in the bytes of an event row, or of a part of the alarms, is found."""
-    for table in ("event", "alarm"):
+    for table in ("event_row", "alarm"):
         with closing(sqlite3.connect(path)) as conn:
             (data,) = conn.execute(f"SELECT data FROM {table} WHERE org = 1").fetchone()
         for place in range(0, len(data), 7):
@@ -77,7 +77,7 @@ def test_every_bit_of_a_row_is_covered(path):
             with closing(sqlite3.connect(path)) as conn:
                 conn.execute(f"UPDATE {table} SET data = ? WHERE org = 1", (bytes(changed_data),))
                 conn.commit()
-            assert table in verify(f"sqlite:///{path}").lines[0], (table, place)
+            assert table.replace("_", " ") in verify(f"sqlite:///{path}").lines[0], (table, place)
         with closing(sqlite3.connect(path)) as conn:
             conn.execute(f"UPDATE {table} SET data = ? WHERE org = 1", (data,))
             conn.commit()

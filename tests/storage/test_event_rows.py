@@ -16,7 +16,7 @@ from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
 from meterite.model.limits import ABOVE_MAX, BELOW_MIN, QUIET, TRANSITION
 from meterite.storage import event_rows
-from meterite.storage.event_rows import decode_events, encode_events, event_checksum
+from meterite.storage.event_rows import decode_events, encode_events, encode_name, event_checksum
 
 NAMES = {1: MetricName("a", "A"), 2: MetricName("b", "B", "°C"), 3: MetricName('ü"', "")}
 NONE = np.empty(0, TRANSITION)
@@ -44,16 +44,18 @@ def test_what_goes_in_comes_out(noise):
     assert again.tobytes() == transitions.tobytes()
     assert (texts, names) == (documents, NAMES)
     assert row.count == count + 2
+    ahead = {id_: encode_name(name) for id_, name in NAMES.items()}
+    assert encode_events(transitions, documents, ahead) == [row]
 
 
 def test_few_and_many_have_the_same_bounds():
     """However they are found."""
-    rows = [transition(m << 32, (ABOVE_MAX, BELOW_MIN)[m % 2], QUIET * (m == 9)) for m in (5, 3, 9, 4)]
+    rows = [transition(m << 32, (ABOVE_MAX, BELOW_MIN)[m % 2], QUIET * (m == 9)) for m in (3, 4, 5, 9)]
     (few,) = encode_events(np.concatenate(rows), [], NAMES)
-    (many,) = encode_events(np.concatenate(rows * 3), [], NAMES)
+    (many,) = encode_events(np.concatenate(rows).repeat(3), [], NAMES)
     assert (few.metric_first, few.metric_last, few.types) == (3, 9, 3)
     assert (many.metric_first, many.metric_last, many.types) == (3, 9, 3)
-    (quiet,) = encode_events(rows[2], [], NAMES)
+    (quiet,) = encode_events(rows[3], [], NAMES)
     assert quiet.types == 0
 
 

@@ -246,7 +246,7 @@ def test_a_damaged_row_is_left_out_and_reported(raised):
     every = ids(raised.all())
     raised.store.close()
     with closing(sqlite3.connect(raised.path)) as conn:
-        conn.execute("UPDATE event SET types = 3 WHERE id = ?", (rows[1],))
+        conn.execute("UPDATE event_row SET types = 3 WHERE id = ?", (rows[1],))
         conn.commit()
     raised.store = raised.opened()
     assert ids(raised.all(limit=1)) == [every[0], every[2]]

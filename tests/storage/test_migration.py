@@ -14,8 +14,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from meterite.model.columns import Batch, Columns
+from meterite.model.event import EventType
+from meterite.model.event_row import Document
+from meterite.model.limits import TRANSITION
 from meterite.model.metric import MetricSpec, Notify
 from meterite.storage import migrate
+from meterite.storage.event_rows import encode_events
 from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.live_runs import RUN_COLUMNS, read_live_runs
 from meterite.storage.maintenance import verify
@@ -31,8 +35,8 @@ def make(path):
     return store
 
 
-def make_first(path):
-    """A file as revision 1 made it."""
+def make_first(path, revision=1):
+    """A file as revision 1 made it, or another."""
     store = SqliteStore(path)
     conn = store.database.connection()
     conn.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -40,8 +44,8 @@ def make_first(path):
     config = Config()
     config.set_main_option("script_location", str(migrate.Path(migrate.__file__).parent / "migrations"))
     config.attributes["connection"] = conn
-    command.upgrade(config, "0001")
-    conn.exec_driver_sql("PRAGMA user_version=1")
+    command.upgrade(config, f"{revision:04}")
+    conn.exec_driver_sql(f"PRAGMA user_version={revision}")
     conn.exec_driver_sql("COMMIT")
     store.close()
 
@@ -99,7 +103,27 @@ def test_a_file_of_revision_1_keeps_its_data(tmp_path):
     store.close()
     with closing(sqlite3.connect(path)) as conn:
         assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_REVISION,)
-        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
+    assert verify(f"sqlite:///{path}").ok
+
+
+def test_events_of_a_file_of_revision_4(tmp_path):
+    """Lie in a table of another name, and are found."""
+    path = tmp_path / "m.db"
+    make_first(path, 4)
+    document = Document(EventType.DEAD, 0, {"a": 1}, "x")
+    (row,) = encode_events(np.empty(0, TRANSITION), [document], {})
+    *bounds, checksum, data = row.columns(7 << 16, 1, 99)
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("INSERT INTO org (id, name) VALUES (1, 'here')")
+        conn.execute("UPDATE clock SET seq = 7, recorded_at = 99")
+        conn.execute(
+            "INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", (7 << 16, 1, *bounds, 99, checksum, data)
+        )
+        conn.commit()
+    store = make(path)
+    assert [event.subject for event in store.events.select("here").events] == ["x"]
+    store.close()
     assert verify(f"sqlite:///{path}").ok
 
 

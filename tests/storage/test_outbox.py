@@ -412,7 +412,7 @@ def test_a_damaged_event_is_dead(raised):
     fan_out(raised, ordered=True)
     raised.store.close()
     with closing(sqlite3.connect(raised.path)) as conn:
-        conn.execute("UPDATE event SET checksum = 0 WHERE id = ?", (rows[0],))
+        conn.execute("UPDATE event_row SET checksum = 0 WHERE id = ?", (rows[0],))
         conn.commit()
     raised.store = raised.opened()
     assert raised.store.outbox.claim("me", "ops", 10) == []

@@ -100,7 +100,7 @@ def open_row(columns: tuple[Any, ...], org: str) -> EventRow:
     if event_checksum(*columns[:8]) != checksum:
         raise damaged("an event row fails its checksum")
     transitions, documents, names = decode_events(data)
-    if (*bounds_of(transitions, documents), len(transitions) + len(documents)) != (
+    if (*bounds_of(transitions.tobytes(), documents), len(transitions) + len(documents)) != (
         *(metric_first, metric_last, types),
         count,
     ):

@@ -17,23 +17,27 @@ import msgspec
 import numpy as np
 
 from meterite.model.event import TYPE_BITS
-from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName, kinds_of
+from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName
 from meterite.model.limits import QUIET, TRANSITION
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-Name = tuple[str, str, str | None]
-"""A metric's code, name and unit: a :class:`MetricName` or a plain tuple."""
+Name = tuple[str, str, str | None] | msgspec.Raw
+"""A metric's code, name and unit: a :class:`MetricName`, a plain tuple, or what :func:`encode_name` made of one."""
 
 _MAGIC: Final = b"MEV1"
 _HEADER: Final = struct.Struct("<4sIII")
 _CHECKED_COLUMNS: Final = struct.Struct("<7q")
-_FEW: Final = 6
+_INSERT: Final = "INSERT INTO event_row VALUES (?,?,?,?,?,?,?,?,?)"
+_SERIES: Final = struct.Struct("<q")
+_SIZE: Final = TRANSITION.itemsize
+_KIND, _FLAGS = (TRANSITION.fields[name][1] for name in ("kind", "flags"))  # type: ignore[index]
 _ENCODER: Final = msgspec.json.Encoder()
 _DOCUMENTS: Final = msgspec.json.Decoder(list[Document])
 _NAMES: Final = msgspec.json.Decoder(dict[int, MetricName])
@@ -49,11 +53,33 @@ class EncodedEvents:
     count: int
     data: bytes
 
+    def columns(self, row_id: int, org_id: int, recorded_at_us: int) -> tuple[int | bytes, ...]:
+        """First and last metric, types, count, checksum, data."""
+        bounds = self.metric_first, self.metric_last, self.types, self.count
+        checksum = event_checksum(row_id, org_id, *bounds, recorded_at_us, self.data)
+        return (*bounds, checksum, self.data)
+
+
+def encode_name(name: MetricName) -> msgspec.Raw:
+    """For whoever has the same names in many rows."""
+    return msgspec.Raw(_ENCODER.encode(name))
+
+
+def insert_event_row(
+    raw: sqlite3.Connection, row_id: int, org_id: int, row: EncodedEvents, recorded_at_us: int
+) -> None:
+    """As a row of its own; what readings raise lies in their journal row, if that has room."""
+    *bounds, checksum, data = row.columns(row_id, org_id, recorded_at_us)
+    raw.execute(_INSERT, (row_id, org_id, *bounds, recorded_at_us, checksum, data))
+
 
 def encode_events(
     transitions: NDArray[np.void], documents: Sequence[Document], names: Mapping[int, Name]
 ) -> list[EncodedEvents]:
-    """In rows of at most 65,536 events; nothing gives no row. ``names`` has all metrics that the events are about."""
+    """In rows of at most 65,536 events; nothing gives no row.
+
+    ``transitions`` stand in the order of series; ``names`` has all metrics that the events are about.
+    """
     return [_encode(*part) for part in _parts(transitions, documents, names)]
 
 
@@ -78,27 +104,29 @@ def _parts(
 def _encode(
     transitions: NDArray[np.void], documents: Sequence[Document], names: Mapping[int, Name]
 ) -> EncodedEvents:
-    first, last, types = bounds_of(transitions, documents)
+    raw = transitions.tobytes()
+    first, last, types = bounds_of(raw, documents)
     texts = _ENCODER.encode(documents) if documents else b"[]"
     header = _HEADER.pack(_MAGIC, len(transitions), len(texts), len(documents))
-    data = b"".join((header, transitions.tobytes(), texts, _ENCODER.encode(names)))
+    data = b"".join((header, raw, texts, _ENCODER.encode(names)))
     return EncodedEvents(first, last, types, len(transitions) + len(documents), data)
 
 
-def bounds_of(transitions: NDArray[np.void], documents: Sequence[Document]) -> tuple[int, int, int]:
-    """The first and the last metric (0 where there is none), and the sum of the bits of all types."""
+def bounds_of(transitions: bytes, documents: Sequence[Document]) -> tuple[int, int, int]:
+    """The first and the last metric (0 where there is none), and the sum of the bits of all types.
+
+    Of transitions as they are in memory, in the order of series: calls of numpy for them take as long as their insert.
+    """
     ids = [document.metric_id for document in documents]
     types = 0
     for document in documents:
         types |= TYPE_BITS[document.type]
-    if len(transitions) <= _FEW:  # most rows have one, and five calls of numpy take as long as their insert
-        for series_id, kind, flags, *_ in transitions.tolist():
-            ids.append(series_id >> SERIES_ORDINAL_BITS)
+    if transitions:
+        for kind, flags in set(zip(transitions[_KIND::_SIZE], transitions[_FLAGS::_SIZE], strict=True)):
             types |= 0 if flags & QUIET else kind
-    else:
-        series = transitions["series"]
-        ids += [int(series.min()) >> SERIES_ORDINAL_BITS, int(series.max()) >> SERIES_ORDINAL_BITS]
-        types |= int(np.bitwise_or.reduce(kinds_of(transitions)))
+        for at in (0, len(transitions) - _SIZE):
+            (series,) = _SERIES.unpack_from(transitions, at)
+            ids.append(series >> SERIES_ORDINAL_BITS)
     return min(ids, default=0), max(ids, default=0), types
 
 

@@ -32,7 +32,7 @@ _OLD_ROWS: Final = 500
 _DELIVERIES_AT_ONCE: Final = 500
 _SINCE: Final = (
     "SELECT count(*), coalesce(sum(count), 0) FROM"
-    " (SELECT count FROM event WHERE org = ? AND id > ? ORDER BY id LIMIT ?)"
+    " (SELECT count FROM event_row WHERE org = ? AND id > ? ORDER BY id LIMIT ?)"
 )
 _LOOKED_AT: Final = (
     "SELECT min(CASE cursor_ordinal WHEN 65535 THEN cursor_row + 1 ELSE cursor_row END)"
@@ -79,7 +79,9 @@ class EventUpkeep:
     def _due(self) -> list[int]:
         """Orgs with many events since their last snapshot. Those without new ones since the last look cost nothing."""
         with self._work.database.reading() as conn:
-            newest = dict(driver_of(conn).execute("SELECT org, max(id) FROM event GROUP BY org").fetchall())
+            newest = dict(
+                driver_of(conn).execute("SELECT org, max(id) FROM event_row GROUP BY org").fetchall()
+            )
         due = []
         for org_id, row_id in newest.items():
             if self._newest.get(org_id) == row_id:
@@ -141,7 +143,7 @@ class EventUpkeep:
     def _old(self, raw: sqlite3.Connection, after: int, before: int) -> list[tuple[int, int]]:
         """Id and org of the oldest rows behind one, as far as they may go by age and handlers' cursors."""
         (bound,) = raw.execute(_LOOKED_AT).fetchone()
-        query = "SELECT id, org, recorded_at FROM event WHERE id > ? ORDER BY id LIMIT ?"
+        query = "SELECT id, org, recorded_at FROM event_row WHERE id > ? ORDER BY id LIMIT ?"
         rows = raw.execute(query, (after, _OLD_ROWS)).fetchall()
         return [
             (row_id, org_id)
@@ -188,7 +190,7 @@ def _remove_some(raw: sqlite3.Connection, handlers: list[int], waiting: list[int
                 if time.monotonic() > until:
                     return gone
         raw.execute("DELETE FROM ack WHERE event_row = ?", (row_id,))
-        raw.execute("DELETE FROM event WHERE id = ?", (row_id,))
+        raw.execute("DELETE FROM event_row WHERE id = ?", (row_id,))
         waiting.pop()
         gone += 1
         if time.monotonic() > until:

@@ -21,7 +21,7 @@ from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.alarm_snapshot import AlarmSnapshot, read_snapshot, snapshot_row
 from meterite.storage.database import driver_of
 from meterite.storage.event_reader import EVENT_COLUMNS, read_labels
-from meterite.storage.event_rows import encode_events, event_checksum
+from meterite.storage.event_rows import encode_events, insert_event_row
 from meterite.storage.interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import DEAD, DONE, EVENT_ROW_BITS, LEASED, PENDING, WAITING
@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 ROWS_LOOKED_AT: Final = 1000
 """By one page, at most."""
 _ORGS_KEPT: Final = 64
-_INSERT: Final = "INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)"
 _EXISTS: Final = "SELECT 1 FROM event WHERE id = ?"
-_LAST: Final = "SELECT max(id) FROM event"
+_LAST: Final = "SELECT max(id) FROM event_row"
 _NEWEST: Final = "SELECT id, recorded_at FROM event ORDER BY id DESC LIMIT 1"
 _NONE: Final = np.empty(0, TRANSITION)
 _ALL_TYPES: Final = sum(TYPE_BITS.values())
@@ -133,7 +132,8 @@ class SqlEvents:
         names: Mapping[int, Name],
         recorded_at_us: int,
     ) -> list[tuple[int, int]]:
-        """Within the caller's transaction, whose commit is ``seq``; answers each row's id and how many it holds.
+        """Within the caller's transaction, whose commit ``seq`` brings no readings; answers each row's id and how many
+        it holds.
 
         ``transitions`` are of TRANSITION; ``names`` has all metrics that the events are about.
         """
@@ -148,9 +148,7 @@ class SqlEvents:
         for row in rows:
             if row_id >> EVENT_ROW_BITS != seq:
                 raise UnavailableError("commit-full", "Too many events in one commit; try again.")
-            bounds = (row.metric_first, row.metric_last, row.types, row.count, recorded_at_us)
-            checksum = event_checksum(row_id, org_id, *bounds, row.data)
-            raw.execute(_INSERT, (row_id, org_id, *bounds, checksum, row.data))
+            insert_event_row(raw, row_id, org_id, row, recorded_at_us)
             inserted.append((row_id, row.count))
             row_id += 1
         return inserted

@@ -18,6 +18,7 @@ import numpy as np
 from meterite.model.columns import NO_TIME, Batch, Single
 from meterite.model.errors import DamagedError, UnavailableError, metric_moved
 from meterite.storage.database import WAL_BYTES_MAX, driver_of
+from meterite.storage.event_rows import insert_event_row
 from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.once import first_of_each, keep_receipts
 from meterite.storage.push_groups import regroup
@@ -48,7 +49,12 @@ _RECORDED_SQL: Final = (
     "SELECT recorded_at FROM journal WHERE typeof(recorded_at) = 'integer' ORDER BY id DESC LIMIT 1"
 )
 _TRIES: Final = 64
-_INSERT_SQL: Final = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
+_INSERT_SQL: Final = (
+    "INSERT INTO journal (id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum, data,"
+    " events_metric_first, events_metric_last, events_types, events_count, events_checksum, events)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_NO_EVENTS: Final = (None,) * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +173,9 @@ class Journal:
                 batches.append((org_id, batch))
                 rows += [(org_id, part, data) for part, data in parts]
             if rows:
-                _tell(self._watch.judge(conn, clock, batches, given_last), by_org)
-                self._insert(raw, clock.seq + 1, rows, given_last)
+                raised = self._watch.judge(conn, clock, batches, given_last)
+                self._insert(raw, clock.seq + 1, rows, raised, given_last)
+                _tell(raised, by_org)
             again = [a for a in taken if a.compare and a.prepared is None]
             keep_receipts(raw, [a for a in taken if not a.compare or a.prepared is not None], given_last)
         if rows:
@@ -232,12 +239,26 @@ class Journal:
         return compared
 
     def _insert(
-        self, raw: sqlite3.Connection, seq: int, rows: list[tuple[int, Batch, bytes]], recorded_at: int
+        self,
+        raw: sqlite3.Connection,
+        seq: int,
+        rows: list[tuple[int, Batch, bytes]],
+        raised: Iterable[Raised],
+        recorded_at: int,
     ) -> None:
-        if len(rows) > ROWS_MAX:
-            raise UnavailableError("commit-full", "Too many orgs in one commit; try again.")
+        """The first event row of an org lies in its first row; others, which are rare, by themselves."""
+        waiting = {events.org_id: events for events in raised}
+        more = [(events, row) for events in waiting.values() for row in events.rows[1:]]
+        if len(rows) + len(more) > ROWS_MAX:
+            raise UnavailableError("commit-full", "Too many orgs or events in one commit; try again.")
         for number, (org_id, batch, data) in enumerate(rows):
             row_id = seq << JOURNAL_ROW_BITS | number
+            events = waiting.pop(org_id, None)
+            beside: tuple[int | bytes | None, ...] = _NO_EVENTS
+            if events is not None:
+                beside = events.rows[0].columns(row_id, org_id, recorded_at)
+                events.places.append(row_id)
+                self.bytes_committed += len(events.rows[0].data)
             bounds = (
                 int(batch.series[0]),
                 int(batch.series[-1]),
@@ -247,10 +268,14 @@ class Journal:
                 recorded_at,
             )
             checksum = journal_checksum(row_id, org_id, *bounds, data)
-            raw.execute(_INSERT_SQL, (row_id, org_id, *bounds, checksum, data))
+            raw.execute(_INSERT_SQL, (row_id, org_id, *bounds, checksum, data, *beside))
             self.rows_committed += 1
             self.readings_committed += len(batch)
             self.bytes_committed += len(data)
+        for number, (events, row) in enumerate(more, len(rows)):
+            row_id = seq << JOURNAL_ROW_BITS | number
+            insert_event_row(raw, row_id, events.org_id, row, recorded_at)
+            events.places.append(row_id)
 
 
 class _Times:

@@ -135,7 +135,9 @@ _COUNTS: Final = (
     " + (SELECT count(*) FROM delivery INDEXED BY delivery_series"
     " WHERE handler = handler.id AND state <= 2 AND series_key IS NOT NULL AND state = 2),"
     " (SELECT count(*) FROM delivery INDEXED BY delivery_dead WHERE handler = handler.id AND state = 4),"
-    " (SELECT count(*) FROM event WHERE id > cursor_row) FROM handler WHERE active ORDER BY name"
+    " (SELECT count(*) FROM event_row WHERE id > cursor_row)"
+    " + (SELECT count(*) FROM journal WHERE id > cursor_row AND events IS NOT NULL)"
+    " FROM handler WHERE active ORDER BY name"
 )
 
 Key = tuple[int, int, int]
@@ -209,7 +211,9 @@ class SqlOutbox:
             return
         with self._database.writing() as conn:
             raw = driver_of(conn)
-            (newest,) = raw.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+            (newest,) = raw.execute(
+                "SELECT coalesce((SELECT id FROM event ORDER BY id DESC LIMIT 1), 0)"
+            ).fetchone()
             raw.execute("UPDATE handler SET active = 0")
             raw.executemany(
                 _REGISTER, [(name, newest, _ORDINAL_LAST, self._now()) for name in sorted(wanted)]

@@ -5,7 +5,7 @@ What this file guarantees: ids are made for a request that asks, as many as a re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from meterite.model.columns import type_i64
     from meterite.model.event_row import Document
+    from meterite.storage.event_rows import EncodedEvents
     from meterite.storage.interface import Append
 
 EVENTS_TOLD_MAX: Final = 1000
@@ -29,13 +30,14 @@ EVENTS_TOLD_MAX: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An org's events of a commit: ``rows`` (id and count) hold the transitions, then the documents."""
+    """An org's events of a commit: ``rows``, which lie at ``places``, hold the transitions, then the documents."""
 
     org_id: int
     recorded_at_us: int
-    rows: list[tuple[int, int]]
+    rows: list[EncodedEvents]
     transitions: NDArray[np.void]
     documents: Sequence[Document]
+    places: list[int] = field(default_factory=list)
 
     def tell(self, append: Append, series: type_i64) -> None:
         """Those about the append's series. What two requests of one commit raised together is told to both."""
@@ -52,8 +54,8 @@ class Raised:
         append.events_more = len(numbers) - len(append.events)
 
     def _place(self, number: int) -> EventPlace:
-        for row_id, count in self.rows:
-            if number < count:
+        for row, row_id in zip(self.rows, self.places, strict=True):
+            if number < row.count:
                 return EventPlace(row_id, number)
-            number -= count
+            number -= row.count
         raise AssertionError("an event lies in one of the rows")

@@ -24,14 +24,14 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION: Final = 4
+SCHEMA_REVISION: Final = 5
 
 JOURNAL_ROW_BITS: Final = 16
 """A journal row's id is ``seq << 16 | its number in the commit``."""
 SEGMENT_BITS: Final = 20
 """A segment's id is ``run << 20 | its number in the run``."""
 EVENT_ROW_BITS: Final = 16
-"""An event row's id is ``seq << 16 | its number in the commit``."""
+"""An event row's id is ``seq << 16 | its number in the commit``, counted with the journal's rows."""
 
 PENDING: Final = 0
 LEASED: Final = 1
@@ -136,6 +136,12 @@ journal = Table(
     Column("recorded_at", BigInteger, nullable=False),
     Column("checksum", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Column("events_metric_first", Integer),
+    Column("events_metric_last", Integer),
+    Column("events_types", Integer),
+    Column("events_count", Integer),
+    Column("events_checksum", BigInteger),
+    Column("events", LargeBinary),
 )
 run = Table(
     "run",
@@ -249,8 +255,8 @@ receipt = Table(
     Index("receipt_recorded", "recorded_at"),
     sqlite_with_rowid=False,
 )
-event = Table(
-    "event",
+event_row = Table(
+    "event_row",
     metadata,
     Column("id", BigId, primary_key=True, autoincrement=False),
     Column("org", Integer, nullable=False),
@@ -261,7 +267,7 @@ event = Table(
     Column("recorded_at", BigInteger, nullable=False),
     Column("checksum", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Index("event_org", "org", "id"),
+    Index("event_row_org", "org", "id"),
 )
 watermark = Table(
     "watermark",
@@ -343,3 +349,15 @@ delivery = Table(
     ),
     sqlite_with_rowid=False,
 )
+
+EVENT_VIEW: Final = """CREATE VIEW event AS
+SELECT id, org, metric_first, metric_last, types, count, recorded_at, checksum, data FROM event_row
+UNION ALL
+SELECT id, org, events_metric_first, events_metric_last, events_types, events_count, recorded_at, events_checksum,
+events FROM journal WHERE events IS NOT NULL"""
+"""All event rows. What readings raise lies in their journal row until that goes: a page less for a commit to write."""
+MOVE_EVENTS: Final = (
+    "INSERT INTO event_row SELECT id, org, events_metric_first, events_metric_last, events_types, events_count,"
+    " recorded_at, events_checksum, events FROM journal WHERE id = ? AND events IS NOT NULL"
+)
+"""Of one journal row, which is deleted in the same transaction."""

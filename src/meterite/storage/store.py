@@ -73,7 +73,7 @@ class SqliteStore:
         self.event_reader = EventReader(self._note_damage)
         self.events = SqlEvents(self.database, self.event_reader, self._org_id, clock)
         self.outbox = SqlOutbox(self.database, self.event_reader, self.events, self._org_id, clock)
-        self.watch = Watch(self.parts, self.events)
+        self.watch = Watch(self.parts)
         self._comparison = Comparison(self.parts, self.view)
         self.journal = Journal(self.database, self._comparison, self.watch, self.flush_damage, clock)
         self.catalog = SqlCatalog(self.database, self.states_in, self._around_damage, self.events, clock)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meterite.storage.backlog import last_id_of
 from meterite.storage.journal import driver
 from meterite.storage.live_runs import orgs_with_runs, read_live_runs
-from meterite.storage.schema import SEGMENT_BITS
+from meterite.storage.schema import MOVE_EVENTS, SEGMENT_BITS
 from meterite.storage.snapshot import compacted_seq
 from meterite.storage.work import STEP_S
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -89,9 +89,9 @@ class Sweeper:
             damaged = {row[0] for row in bad} | self._faults(conn)
             seq = min(seq, compacted_seq(conn, org_id))
         ids = [row_id for row_id in self._work.backlog.dead(org_id, seq) if row_id not in damaged]
-        self._delete("DELETE FROM journal WHERE id = ?", ids)
+        self._delete(ids, MOVE_EVENTS, "DELETE FROM journal WHERE id = ?")
         self._work.backlog.removed(org_id, seq)
-        self._delete("DELETE FROM flip WHERE id = ?", [flip_id])
+        self._delete([flip_id], "DELETE FROM flip WHERE id = ?")
 
     def _faults(self, conn: Connection) -> set[int]:
         """Damaged rows that nobody compacted; whose they are their readings say, and not their column."""
@@ -112,9 +112,9 @@ class Sweeper:
             # Where the list is damaged, the run's own row calls it dead, and that may be damage, too.
             doubtful = {org_id for _, org_id in kept if read_live_runs(conn, org_id).fault}
         if not doubtful:
-            self._delete("DELETE FROM segment WHERE id = ?", ids)
-            self._delete("DELETE FROM quarantine WHERE id = ?", [row_id for row_id, _ in kept])
-            self._delete("DELETE FROM run WHERE id = ? AND dead_at IS NOT NULL", [run_id])
+            self._delete(ids, "DELETE FROM segment WHERE id = ?")
+            self._delete([row_id for row_id, _ in kept], "DELETE FROM quarantine WHERE id = ?")
+            self._delete([run_id], "DELETE FROM run WHERE id = ? AND dead_at IS NOT NULL")
         self._work.dead.pop(run_id, None)
 
     def _is_dead(self, run_id: int) -> bool:
@@ -132,14 +132,15 @@ class Sweeper:
         with self._work.database.reading() as conn:
             rows = driver(conn).execute("SELECT id FROM series WHERE metric = ?", (metric_id,))
             ids = [row[0] for row in rows]
-        self._delete("DELETE FROM series WHERE id = ?", ids)
+        self._delete(ids, "DELETE FROM series WHERE id = ?")
 
-    def _delete(self, statement: str, ids: list[int]) -> None:
+    def _delete(self, ids: list[int], *statements: str) -> None:
+        """By all statements, of each id in one transaction."""
         waiting = iter(ids)
         left = len(ids)
         while left:
             with self._work.write() as conn:
-                gone = _delete_some(conn, statement, waiting)
+                gone = _delete_some(conn, statements, waiting)
             left -= gone
             self._work.done.swept_rows += gone
             self._work.logged(gone * 16_384)
@@ -176,12 +177,13 @@ def _without_events(raw: sqlite3.Connection, metrics: list[tuple[int, int, int]]
     return [metric_id for metric_id, org_id, deleted_at in metrics if deleted_at < oldest[org_id]]
 
 
-def _delete_some(conn: Connection, statement: str, ids: Iterator[Any]) -> int:
+def _delete_some(conn: Connection, statements: Sequence[str], ids: Iterator[int]) -> int:
     until = time.monotonic() + STEP_S
     raw = driver(conn)
     gone = 0
     for row_id in ids:
-        raw.execute(statement, (row_id,))
+        for statement in statements:
+            raw.execute(statement, (row_id,))
         gone += 1
         if time.monotonic() > until:
             break

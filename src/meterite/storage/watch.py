@@ -26,6 +26,7 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
+from meterite.storage.event_rows import encode_events, encode_name
 from meterite.storage.raised import Raised
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Mapping
 
+    import msgspec
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from meterite.model.columns import Batch, type_i64
-    from meterite.storage.events import SqlEvents
     from meterite.storage.journal import Clock
     from meterite.storage.snapshot import Parts
 
@@ -59,12 +60,14 @@ class _Watched:
     """A metric's limits, and what events call it."""
 
     rule: Rule
-    name: MetricName
+    name: msgspec.Raw
     expected_us: int | None
     deleted: bool
 
 
-_UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), MetricName("", ""), None, deleted=True)
+_UNWATCHED: Final = _Watched(
+    Rule(low=-np.inf, high=np.inf), encode_name(MetricName("", "")), None, deleted=True
+)
 
 
 class OrgWatch:
@@ -127,7 +130,7 @@ class OrgWatch:
             expected_us = (
                 parse_duration(expected_every, place=("expected_every",)) if expected_every else None
             )
-            called = MetricName(code, name, unit)
+            called = encode_name(MetricName(code, name, unit))
             self.metrics[id_] = _Watched(rule, called, expected_us, deleted=deleted_at is not None)
         return {row[0] for row in rows}
 
@@ -171,11 +174,20 @@ class OrgWatch:
 
     # --- Judging
 
-    def judge(self, snapshot: Callable[[], Snapshot], batch: Batch, now_us: int) -> NDArray[np.void]:
-        """Rows of TRANSITION. The batch's series were met; the snapshot is of just before the commit."""
+    def slots(self, raw: sqlite3.Connection, series: type_i64) -> type_i64:
+        """Of a batch's series, which are met where they weren't."""
+        found = self.table.met(series)
+        if found is None:
+            self.meet(raw, series.tolist(), Watermarks.none(complete=True))
+            found = self.table.met(series)
+            assert found is not None
+        return found
+
+    def judge(
+        self, snapshot: Callable[[], Snapshot], batch: Batch, slots: type_i64, now_us: int
+    ) -> NDArray[np.void]:
+        """Rows of TRANSITION. The snapshot is of just before the commit."""
         table = self.table
-        slots = table.met(batch.series)
-        assert slots is not None
 
         def look_up_all(unknown: type_i64) -> None:
             for slot in unknown.tolist():
@@ -186,7 +198,7 @@ class OrgWatch:
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
 
-    def names(self, metric_ids: Iterable[int]) -> dict[int, MetricName]:
+    def names(self, metric_ids: Iterable[int]) -> dict[int, msgspec.Raw]:
         return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
 
     def resumed(self, batch: Batch, now_us: int) -> list[Document]:
@@ -224,9 +236,8 @@ def _reading(batch: Batch, row: int) -> dict[str, Any]:
 class Watch:
     """What a worker keeps of all orgs. Used by who holds the writer's lock, so by one thread at a time."""
 
-    def __init__(self, parts: Parts, events: SqlEvents) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._events = events
         self._orgs: OrderedDict[int, OrgWatch] = OrderedDict()
         self._own_seq = -1
         self._foreign_seq = -1
@@ -234,7 +245,7 @@ class Watch:
     def judge(
         self, conn: Connection, clock: Clock, batches: list[tuple[int, Batch]], recorded_at_us: int
     ) -> list[Raised]:
-        """Judge the readings of commit ``clock.seq + 1`` by org, and write what they raise; answers that.
+        """Judge the readings of commit ``clock.seq + 1`` by org; answers what they raise, for the commit to write.
 
         Before the readings themselves are written; ``clock`` is as of the transaction, and shows what isn't ours.
         """
@@ -244,21 +255,13 @@ class Watch:
         for org_id, batch in batches:
             org = self._up_to_date(conn, clock, org_id)
             raw = driver_of(conn)
-            if org.table.met(batch.series) is None:
-                org.meet(raw, batch.series.tolist(), Watermarks.none(complete=True))
+            slots = org.slots(raw, batch.series)
             resumed = org.resumed(batch, recorded_at_us) if org.silent else []
-            found = org.judge(lambda: self._snapshot(conn, org_id), batch, recorded_at_us)  # noqa: B023 -- called at once
+            found = org.judge(lambda: self._snapshot(conn, org_id), batch, slots, recorded_at_us)  # noqa: B023 -- called at once
             if len(found) or resumed:
-                about = {series >> SERIES_ORDINAL_BITS for series in found["series"].tolist()}
-                rows = self._events.insert(
-                    raw,
-                    clock.seq + 1,
-                    org_id,
-                    transitions=found,
-                    documents=resumed,
-                    names=org.names(about | {document.metric_id for document in resumed}),
-                    recorded_at_us=recorded_at_us,
-                )
+                about = set((found["series"] >> SERIES_ORDINAL_BITS).tolist())
+                names = org.names(about | {document.metric_id for document in resumed})
+                rows = encode_events(found, resumed, names)
                 raised.append(Raised(org_id, recorded_at_us, rows, found, resumed))
         return raised
 

@@ -1,0 +1,24 @@
+"""Events that readings raise lie in their journal row, and go to ``event_row`` when that goes; ``event`` is both."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+VIEW = """CREATE VIEW event AS
+SELECT id, org, metric_first, metric_last, types, count, recorded_at, checksum, data FROM event_row
+UNION ALL
+SELECT id, org, events_metric_first, events_metric_last, events_types, events_count, recorded_at, events_checksum,
+events FROM journal WHERE events IS NOT NULL"""
+
+
+def upgrade() -> None:
+    for name in ("events_metric_first", "events_metric_last", "events_types", "events_count"):
+        op.add_column("journal", sa.Column(name, sa.Integer(), nullable=True))
+    op.add_column("journal", sa.Column("events_checksum", sa.BigInteger(), nullable=True))
+    op.add_column("journal", sa.Column("events", sa.LargeBinary(), nullable=True))
+    op.drop_index("event_org", "event")
+    op.rename_table("event", "event_row")
+    op.create_index("event_row_org", "event_row", ["org", "id"], unique=False)
+    op.execute(VIEW)

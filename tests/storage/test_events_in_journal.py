@@ -1,0 +1,152 @@
+"""What readings raise lies in their journal row, and goes to ``event_row`` when that goes: the same event always."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from meterite.model.columns import Batch
+from meterite.model.event import EventPlace, parse_event_id
+from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.storage import events, outbox
+from meterite.storage.alarms import _ROWS
+from meterite.storage.compaction import Compactor
+from meterite.storage.event_reader import EVENT_COLUMNS
+from meterite.storage.interface import Append
+from meterite.storage.work import EVERYTHING
+from storage.raised import SECOND, YEAR_2030, Raised
+
+
+@pytest.fixture
+def raised(tmp_path):
+    made = Raised(tmp_path / "m.db")
+    yield made
+    made.close()
+
+
+def push(raised, metric, values, series=None):
+    """Of one series, or of one each."""
+    ids = np.array([metric.series_first] if series is None else series, np.int64)
+    index = np.zeros(len(values), np.uint32) if series is None else np.arange(len(values), dtype=np.uint32)
+    raised.now += SECOND
+    at_us = raised.now + np.arange(len(values), dtype=np.int64)
+    append = Append(
+        raised.store.catalog.org_id(metric.org),
+        raised.store.catalog.changed(-1)[0],
+        Batch(ids, index, at_us, np.array(values, float)),
+        compare=True,
+    )
+    raised.store.commit([append])
+    assert append.error is None
+    return append
+
+
+def compact(raised):
+    compactor = Compactor(raised.store, EVERYTHING)
+    while compactor.run_once():
+        pass
+    compactor.close()
+
+
+def where(raised):
+    """Rows of their own, and rows beside readings."""
+    return raised.rows("SELECT (SELECT count(*) FROM event_row), count(events) FROM journal")[0]
+
+
+def test_an_event_is_the_same_in_both_places(raised):
+    """Its id, what is told of it, its acknowledgement, its delivery and the alarm; none is there twice."""
+    metric = raised.metric("a", max_reading=10)
+    other = raised.metric("b", org="there", max_reading=10)
+    raised.store.outbox.register(["ops"])
+    push(raised, metric, [5.0])
+    told = push(raised, metric, [11.0, 12.0])
+    push(raised, other, [99.0])
+    assert where(raised) == (0, 2)
+
+    def looks():
+        return (
+            [event.to_dict() for event in raised.all()],
+            [event.to_dict() for event in raised.all("there")],
+            raised.store.events.alerts("here"),
+            raised.store.events.get("here", told.events[0]),
+            raised.store.events.newest(),
+            raised.store.outbox.counts(),
+        )
+
+    raised.store.events.ack("here", told.events[0])
+    before = looks()
+    assert [event["id"] for event in before[0]] == told.events
+    assert before[-1][0].behind == 2
+    compact(raised)
+    assert where(raised) == (2, 0)
+    assert looks() == before
+    assert raised.store.outbox.fan_out("ops", lambda row: np.ones(len(row), bool)) is False
+    deliveries = raised.store.outbox.claim("me", "ops", 10)
+    assert [delivery.event.id for delivery in deliveries][:1] == told.events
+    assert len(deliveries) == 2
+
+
+def test_a_cursor_meets_each_once(raised):
+    """A page at a time, while rows behind it move."""
+    metric = raised.metric("a", max_reading=10)
+    for n in range(6):
+        push(raised, metric, [11.0 if n % 2 == 0 else 5.0])
+    whole = [event.id for event in raised.all()]
+    first = raised.store.events.select("here", limit=2)
+    compact(raised)
+    push(raised, metric, [11.0])
+    rest = raised.store.events.select("here", after=first.next, limit=10)
+    assert [event.id for event in (*first.events, *rest.events)][:6] == whole
+    assert len(rest.events) == 5
+    assert where(raised) == (6, 1)
+
+
+def test_what_does_not_fit_beside_the_readings(raised, monkeypatch):
+    """More events than one row holds: the others are rows of their own, numbered behind the commit's journal rows."""
+    monkeypatch.setattr("meterite.storage.event_rows.EVENT_ROW_EVENTS_MAX", 2)
+    metric = raised.metric("a", max_reading=10)
+    labels = [(("n", str(n)),) for n in range(5)]
+    told = push(raised, metric, [11.0] * 5, sorted(raised.series(metric, *labels)))
+    assert where(raised) == (2, 1)
+    places = [parse_event_id(id_)[1] for id_ in told.events]
+    (row,) = raised.rows("SELECT id FROM journal")[0]
+    assert places == [EventPlace(row + n // 2, n % 2) for n in range(5)]
+    assert [event.id for event in raised.all()] == told.events
+    compact(raised)
+    assert [event.id for event in raised.all()] == told.events
+
+
+def test_asking_costs_no_look_at_all_rows(raised):
+    """Both parts of the view are entered by an index, and come in order without being sorted."""
+    place = EventPlace(1, 0)
+    for query, values in (
+        events._Filter(1, place, 127, None, None).query(),
+        events._Filter(1, place, 127, [3], True).query(),
+        (events._NEWEST, ()),
+        (events._EXISTS, (1,)),
+        (_ROWS, (1, 1)),
+        (f"SELECT {EVENT_COLUMNS} FROM event WHERE id >= ? ORDER BY id LIMIT ?", (1, 1)),
+        ("SELECT id FROM event ORDER BY id DESC LIMIT 1", ()),
+    ):
+        plan = " | ".join(str(row[3]) for row in raised.rows(f"EXPLAIN QUERY PLAN {query}", *values))
+        assert "TEMP B-TREE" not in plan, (query, plan)
+        if "WHERE" in query:
+            assert "SCAN event_row" not in plan, (query, plan)
+            assert "SCAN journal" not in plan, (query, plan)
+    plan = raised.rows(f"EXPLAIN QUERY PLAN {outbox._COUNTS}")
+    assert not [row for row in plan if "SCAN journal" in row[3] or "SCAN event_row" in row[3]]
+
+
+def test_series_of_events_beside_readings_keep_their_labels(raised):
+    """Until the events are gone, though the metric is."""
+    metric = raised.metric("a", max_reading=10)
+    (series,) = raised.series(metric, (("host", "x"),))
+    push(raised, metric, [11.0], [series])
+    raised.store.catalog.update("here", "a", {"active": False})
+    raised.store.catalog.delete("here", "a")
+    compact(raised)
+    raised.now = YEAR_2030
+    compact(raised)
+    (event,) = [one for one in raised.all() if one.data.get("labels")]
+    assert event.data["labels"] == {"host": "x"}
+    assert event.data["metric"]["id"] == series >> SERIES_ORDINAL_BITS
