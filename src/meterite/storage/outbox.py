@@ -136,7 +136,7 @@ _COUNTS: Final = (
     " WHERE handler = handler.id AND state <= 2 AND series_key IS NOT NULL AND state = 2),"
     " (SELECT count(*) FROM delivery INDEXED BY delivery_dead WHERE handler = handler.id AND state = 4),"
     " (SELECT count(*) FROM event_row WHERE id > cursor_row)"
-    " + (SELECT count(*) FROM journal WHERE id > cursor_row AND events IS NOT NULL)"
+    " + (SELECT count(*) FROM journal INDEXED BY journal_events WHERE id > cursor_row AND events IS NOT NULL)"
     " FROM handler WHERE active ORDER BY name"
 )
 

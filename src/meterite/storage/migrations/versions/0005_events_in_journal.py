@@ -10,7 +10,7 @@ VIEW = """CREATE VIEW event AS
 SELECT id, org, metric_first, metric_last, types, count, recorded_at, checksum, data FROM event_row
 UNION ALL
 SELECT id, org, events_metric_first, events_metric_last, events_types, events_count, recorded_at, events_checksum,
-events FROM journal WHERE events IS NOT NULL"""
+events FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
 
 
 def upgrade() -> None:
@@ -18,6 +18,14 @@ def upgrade() -> None:
         op.add_column("journal", sa.Column(name, sa.Integer(), nullable=True))
     op.add_column("journal", sa.Column("events_checksum", sa.BigInteger(), nullable=True))
     op.add_column("journal", sa.Column("events", sa.LargeBinary(), nullable=True))
+    op.create_index(
+        "journal_events",
+        "journal",
+        ["id", "org"],
+        unique=False,
+        sqlite_where=sa.text("events IS NOT NULL"),
+        postgresql_where=sa.text("events IS NOT NULL"),
+    )
     op.drop_index("event_org", "event")
     op.rename_table("event", "event_row")
     op.create_index("event_row_org", "event_row", ["org", "id"], unique=False)
