@@ -1,8 +1,9 @@
 """Writes of protocols, called without the framework's way to them.
 
-What this file guarantees: a door with a fixed path is answered by the very function that its route describes, behind
-the same gate and limits, and its errors are told where all are; whatever isn't such a door goes on to the framework. To
-find and call a route takes the framework as long as it takes us to decode and record 1,000 readings.
+What this file guarantees: a door that needs nothing but who calls and the request is answered by the very function
+that its route describes, behind the same gate and limits, and its errors are told where all are; whatever isn't such a
+door goes on to the framework. To find and call a route takes the framework as long as it takes us to decode and record
+1,000 readings.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ class DirectDoors:
 
     def __init__(self, api: FastAPI) -> None:
         self._api = api
-        self._doors = ProtocolRoute.fixed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = None
         if scope["type"] == "http":
-            endpoint = self._doors.get((scope["method"], get_route_path(scope)))
+            endpoint = ProtocolRoute.direct(scope["method"], get_route_path(scope))
         if endpoint is None:
             await self._api(scope, receive, send)
             return

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from meterite.recording.receipts import Receipt
 
+    Direct = Callable[..., Awaitable[Response]]
+
 SKIPPED: Final = "Meterite-Skipped"
 
 _OWN_STATUS: Final[dict[type[MeteriteError], int]] = {
@@ -72,19 +74,32 @@ def taken(receipt: Receipt, status: int = 204) -> Response:
 class ProtocolRoute(PlaceRoute):
     """A door's routes are of a subclass that says in :meth:`refusal` how its clients are told of errors.
 
-    ``doors`` by path, and ``fixed``, the functions of those that need nothing but who calls and the request, by method
-    and path, are filled as the modules of routes are loaded.
+    Filled as the modules of routes are loaded: ``doors`` by path, and the functions of those that need nothing but who
+    calls and the request, ``fixed`` by method and path, ``open_ended`` by method where paths go on as they like.
     """
 
     doors: dict[re.Pattern[str], type[ProtocolRoute]] = {}  # noqa: RUF012 - shared by all routes on purpose
-    fixed: dict[tuple[str, str], Callable[..., Awaitable[Response]]] = {}  # noqa: RUF012 - the same
+    fixed: dict[tuple[str, str], Direct] = {}  # noqa: RUF012 - the same
+    open_ended: dict[str, list[tuple[re.Pattern[str], Direct]]] = {}  # noqa: RUF012 - the same
     tolerant = True
 
     def __init__(self, path: str, *args: object, **kwargs: object) -> None:
         super().__init__(path, *args, **kwargs)
         self.doors[self.path_regex] = type(self)
-        if "{" not in path and set(signature(self.endpoint).parameters) == {"called", "request"}:
-            self.fixed.update({(method, path): self.endpoint for method in self.methods or ()})
+        if set(signature(self.endpoint).parameters) == {"called", "request"}:
+            for method in self.methods or ():
+                if "{" in path:
+                    self.open_ended.setdefault(method, []).append((self.path_regex, self.endpoint))
+                else:
+                    self.fixed[method, path] = self.endpoint
+
+    @classmethod
+    def direct(cls, method: str, path: str) -> Direct | None:
+        """The function that answers there, if it needs no more than it can be given here."""
+        found = cls.fixed.get((method, path))
+        if found is None:
+            found = next((each for place, each in cls.open_ended.get(method, ()) if place.match(path)), None)
+        return found
 
     @staticmethod
     @abstractmethod

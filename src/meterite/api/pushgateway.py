@@ -9,10 +9,10 @@ text for what it refuses, readings with times of their own among them.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
 from meterite.api.describe import body, success
@@ -27,18 +27,12 @@ from meterite.wire.exposition import OPENMETRICS, decode_exposition, is_openmetr
 from meterite.wire.exposition_proto import MEDIA_TYPE, decode_families, is_protobuf
 from meterite.wire.formats import media_type
 from meterite.wire.gather import Gathered
-from meterite.wire.grouping import Grouping, decode_grouping
+from meterite.wire.grouping import decode_grouping
 
 if TYPE_CHECKING:
     from meterite.model.columns import Decoded
+    from meterite.wire.grouping import Grouping
 
-
-async def _grouping(request: Request) -> Grouping:
-    """The path is divided before it is decoded, so no parameter of the framework's helps."""
-    return decode_grouping(raw_path(request.scope).split(b"/", 2)[2])
-
-
-Group = Annotated[Grouping, Depends(_grouping)]
 
 router = APIRouter(tags=["Pushgateway"], route_class=TextRoute)
 
@@ -77,30 +71,36 @@ _DELETED: Final[dict[str, Any]] = {
 
 @router.put(_PATH, **_PUSHED)
 @router.put(_PATH_BASE64, name="replace_group_base64", **_PUSHED)
-async def replace_group(called: Called, request: Request, grouping: Group) -> Response:
+async def replace_group(called: Called, request: Request) -> Response:
     """Push all metrics of a group: its series that aren't among them are marked stale."""
-    return await _push(called, request, grouping, PushGroup(grouping.name, "all"))
+    return await _push(called, request, "all")
 
 
 @router.post(_PATH, **_PUSHED)
 @router.post(_PATH_BASE64, name="replace_metrics_base64", **_PUSHED)
-async def replace_metrics(called: Called, request: Request, grouping: Group) -> Response:
+async def replace_metrics(called: Called, request: Request) -> Response:
     """Push some metrics of a group: series of the same metrics that aren't among them are marked stale."""
-    return await _push(called, request, grouping, PushGroup(grouping.name, "metrics"))
+    return await _push(called, request, "metrics")
 
 
 @router.delete(_PATH, **_DELETED)
 @router.delete(_PATH_BASE64, name="delete_group_base64", **_DELETED)
-async def delete_group(called: Called, request: Request, grouping: Group) -> Response:
+async def delete_group(called: Called, request: Request) -> Response:
     """Mark all series of a group stale; what was recorded stays."""
-    await ingest(called, request, _nothing, group=PushGroup(grouping.name, "all"))
+    await ingest(called, request, _nothing, group=PushGroup(_grouping(request).name, "all"))
     return Response(status_code=202)
 
 
-async def _push(called: Called, request: Request, grouping: Grouping, group: PushGroup) -> Response:
+def _grouping(request: Request) -> Grouping:
+    """The path is divided before it is decoded, so no parameter of the framework's helps."""
+    return decode_grouping(raw_path(request.scope).split(b"/", 2)[2])
+
+
+async def _push(called: Called, request: Request, replaces: Literal["all", "metrics"]) -> Response:
+    grouping = _grouping(request)
     content_type = media_type(request.headers.get("content-type"))
     decode = functools.partial(decode_pushed, content_type=content_type, grouping=grouping)
-    receipt = await ingest(called, request, decode, group=group)
+    receipt = await ingest(called, request, decode, group=PushGroup(grouping.name, replaces))
     return refused(receipt) if receipt.rejected else taken(receipt, 200)
 
 

@@ -8,10 +8,9 @@ fault.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from meterite.api.caller import Called  # noqa: TC001 -- the framework reads the annotations
 from meterite.api.describe import body, success
@@ -28,10 +27,13 @@ from meterite.wire.grouping import decode_grouping
 from meterite.wire.victoria import decode_csv_columns, decode_import, parse_csv_format
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from meterite.api.ingest import Decode
     from meterite.model.columns import Decoded
 
 MS_DIGITS_MAX: Final = 19
+_OF_A_JOB: Final = "/api/v1/import/prometheus/metrics/{grouping:path}"
 
 router = APIRouter(tags=["VictoriaMetrics"], route_class=TextRoute)
 
@@ -59,13 +61,6 @@ _GROUPING: Final = {
 }
 _TIMESTAMP: Final = _query("timestamp", "ms since 1970: the time of lines without one.")
 _TEXT: Final = body({"type": "string"}, "text/plain", OPENMETRICS, example='a{x="1"} 42 1769860800000\n')
-
-
-async def _above(request: Request) -> Mapping[str, str]:
-    return decode_grouping(raw_path(request.scope).split(b"/", 6)[6]).labels
-
-
-Above = Annotated[Mapping[str, str], Depends(_above)]
 
 
 def _described(sent: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
@@ -99,18 +94,19 @@ async def import_exposition(called: Called, request: Request) -> Response:
 
 
 @router.put(
-    "/api/v1/import/prometheus/metrics/{grouping:path}",
+    _OF_A_JOB,
     name="import_exposition_put",
     **_described(_TEXT, _GROUPING, _TIMESTAMP),
 )
 @router.post(
-    "/api/v1/import/prometheus/metrics/{grouping:path}",
+    _OF_A_JOB,
     name="import_exposition_of_a_job",
     **_described(_TEXT, _GROUPING, _TIMESTAMP),
 )
-async def import_exposition_of_a_job(called: Called, request: Request, grouping: Above) -> Response:
+async def import_exposition_of_a_job(called: Called, request: Request) -> Response:
     """The same with labels from the path. There are no groups: nothing is replaced."""
-    return await _import(called, request, _exposition(request, grouping))
+    grouping = decode_grouping(raw_path(request.scope).split(b"/", 6)[6])
+    return await _import(called, request, _exposition(request, grouping.labels))
 
 
 @router.post(

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INVALID: Final = "grouping-invalid"
+GROUPINGS_KEPT: Final = 4096
+GROUPING_BYTES_KEPT: Final = 256
+"""A longer path is decoded each time, so that what is kept is bounded by a few megabytes."""
 _BASE64: Final = "@base64"
 _RESERVED: Final = "__"
 
@@ -37,7 +42,16 @@ class Grouping:
 
 
 def decode_grouping(raw: bytes) -> Grouping:
-    """Of the raw path from ``job`` on. InvalidInputError."""
+    """Of the raw path from ``job`` on; a job pushes to the same one again and again. InvalidInputError."""
+    return _kept(raw) if len(raw) <= GROUPING_BYTES_KEPT else _decode(raw)
+
+
+@functools.lru_cache(GROUPINGS_KEPT)
+def _kept(raw: bytes) -> Grouping:
+    return _decode(raw)
+
+
+def _decode(raw: bytes) -> Grouping:
     parts = [_decoded(part) for part in raw.split(b"/")]
     if len(parts) % 2 and not parts[-1]:
         parts.pop()  # a slash at the end
@@ -48,7 +62,9 @@ def decode_grouping(raw: bytes) -> Grouping:
     if not job:
         raise _invalid("a job's name is required")
     labels = pairs | {"job": job}
-    return Grouping(labels, canonical_labels(check_labels(labels, place=("path", "grouping"))))
+    return Grouping(
+        MappingProxyType(labels), canonical_labels(check_labels(labels, place=("path", "grouping")))
+    )
 
 
 def _pair(name: str, value: str) -> tuple[str, str]:
