@@ -389,6 +389,14 @@ class Catalog:
             await self._lanes.write(self._store.catalog.describe, org, lacking)
             await self.refresh()
 
+    def learns_nothing(self, org: str, described: Mapping[str, Described]) -> bool:
+        """Whether each of the metrics is in memory, and has what is told of it."""
+        metrics = self.kept.metrics
+        return all(
+            (known := metrics.get((org, code))) is not None and not _lacks(known, told)
+            for code, told in described.items()
+        )
+
     def holds(self, known: Known) -> bool:
         """Whether the metric is as it was when it was looked up; else it is to be looked up again."""
         return self.kept.metrics.get((known.metric.org, known.metric.spec.code)) is known

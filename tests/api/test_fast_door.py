@@ -156,7 +156,8 @@ async def opened(path, **options):
     url = f"sqlite:///{path}/m.db"
     app = create_app(Settings(_env_file=None, database_url=url, api_tokens=TOKENS, **options))
     service = app._service
-    service.store.clock = service.store.journal._now = service.recorder._now = lambda: NOW_US
+    service.store.clock = service.store.journal._now = service.store.catalog._now = lambda: NOW_US
+    service.recorder._now = service.store.clock
     house, come, gone = House(app), asyncio.Queue(), asyncio.Queue()
     task = asyncio.create_task(app({"type": "lifespan", "state": house.state}, come.get, gone.put))
     await come.put({"type": "lifespan.startup"})
@@ -165,6 +166,8 @@ async def opened(path, **options):
         await house.metric(code)
         await house.ask([request(f"/metric/{code}", b'{"reading":0,"reading_at":"2019-01-01"}')])
     await house.ask([request("/write", b"cpu,host=a load=1 1569860800000000000")])
+    for place in (GROUP, GROUP.replace("/a", "/a%2Fb"), BASE64):
+        await house.ask([request(place, EXPOSED + b"W1 0\n")])
     house.asked.clear()
     try:
         yield house
@@ -191,6 +194,9 @@ def request(path, body, token="x-auth-token: token-one", *more, version="1.1", m
     return "\r\n".join(line for line in lines if line).encode() + b"\r\n\r\n" + body
 
 
+GROUP = "/metrics/job/nightly/instance/a"
+BASE64 = "/metrics/job@base64/bmlnaHRseQ==/zone/"
+EXPOSED = b'# HELP cpu_load What it does.\n# TYPE cpu_load gauge\ncpu_load{core="1"} 2\nW0 NaN\n'
 AT = b'{"reading":1.5,"reading_at":"2020-01-01T00:00:00Z"}'
 PUSH = request("/metric/W0", AT)
 LINE = request("/write", b"W1 value=2.5 1577836800000000000\n")
@@ -221,6 +227,15 @@ TAKEN = {
         "/api/v2/write?bucket=b&precision=s", b"W0 value=1 1577836800\n\nW1 value=2 1577836801\n"
     ),
     "lines of several series": request("/write", b"W0 value=1 1577836800000000000\ncpu,host=a load=2"),
+    "a group's metrics": request(GROUP, EXPOSED),
+    "all of a group": request(GROUP, EXPOSED, method="PUT"),
+    "a group that lost a metric": request(GROUP, b"W0 3\n", method="PUT"),
+    "a group that won it again": request(GROUP, EXPOSED + b"W1 1", method="PUT"),
+    "a group with escapes": request(GROUP + "%2Fb?x=1&x-auth-token=token-one", b"W0 1\n", ""),
+    "a group in base64": request(BASE64, b"W0 4\n"),
+    "OpenMetrics": request(
+        GROUP, b"W0 5\n# EOF\n", "x-auth-token: token-one", "Content-Type: application/openmetrics-text"
+    ),
     "a signed 0": request("/metric/W0", b'{"reading":-0.0}'),
 }
 
@@ -276,6 +291,15 @@ LEFT = {
     "another unit": request("/write?precision=ms", b"W0 value=1 1577836800"),
     "a precision that is none": request("/write?precision=d", b"W0 value=1"),
     "another parameter": request("/write?precision=s&precision=ms", b"W0 value=1"),
+    "a group's times": request(GROUP, b"W0 1 1577836800000\n"),
+    "a series twice": request(GROUP, b"W0 1\nW0 2\n"),
+    "a line that isn't exposition": request(GROUP, b"W0\n"),
+    "nothing of a group": request(GROUP, b"# EOF", method="PUT"),
+    "an exemplar": request(GROUP, b'W0 1 # {a="b"} 1\n# EOF'),
+    "a group that is none": request("/metrics/job/a/b", b"W0 1\n"),
+    "a group without a job": request("/metrics/job/", b"W0 1\n"),
+    "a job with a line feed": request("/metrics/job/a%0Ab", b"W0 1\n"),
+    "lines put": request("/write", b"W0 value=1", method="PUT"),
     "large": request("/write", b"W0 value=1\n" * 2000),
     "nonsense": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 }
@@ -289,6 +313,16 @@ def test_the_rest_is_the_apps(runner, house, name):
     house.asked.clear()
     answer, _ = runner.run(house.ask([LEFT[name]]))
     assert len(house.asked) == 1 or answer.endswith(NO_HTTP)
+
+
+def test_a_group_is_met_once(runner, house):
+    """A new series, and a description that a metric lacked, are the app's to write down; then it knows them."""
+    for body in (b'W1{x="new"} 1\n', b"# HELP W1 What it does.\nW1 1\n"):
+        for reached in (1, 0):
+            house.asked.clear()
+            answer, _ = runner.run(house.ask([request(GROUP, body)]))
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert len(house.asked) == reached
 
 
 ONES = st.sampled_from([*TAKEN.values(), *LEFT.values()])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 STATE: Final = "meterite.pushes"
 """Where the app's lifespan puts its :class:`Pushes`; other apps, and ours under a root path, have none."""
 TURN_MAX: Final = 128
-_POST: Final = b"POST /"
+_STARTS: Final = (b"POST /", b"PUT /metrics/")
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -92,7 +92,7 @@ class FastDoor(HttpToolsProtocol):
         start, size = 0, len(data)
         pushes = self._pushes
         if pushes is not None and self._is_idle() and not self.flow.write_paused:
-            while len(self._turns) < TURN_MAX and data.startswith(_POST, start):
+            while len(self._turns) < TURN_MAX and data.startswith(_STARTS, start):
                 end = data.find(_HEAD_END, start, start + HEAD_BYTES_MAX)
                 asked = None if end < 0 else pushes.asked(data[start:end])
                 if asked is None:

@@ -15,13 +15,17 @@ import functools
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import parse_qsl, unquote
 
+from meterite.api.pushgateway import decode_pushed
 from meterite.api.request_id import new_id, sent_id, with_id
 from meterite.model.columns import NO_TIME, Single
 from meterite.model.errors import MeteriteError
+from meterite.storage.interface import PushGroup
 from meterite.wire.compiled import decode_line_protocol
+from meterite.wire.formats import media_type
+from meterite.wire.grouping import Grouping, decode_grouping
 from meterite.wire.line_protocol import AUTO, decode_plain_line, plain_line_series, time_unit
 from meterite.wire.push import decode_push, encode_meter
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     Told: TypeAlias = Callable[[Scope, int, int, float], None]
     Meter: TypeAlias = tuple[Known, float]
+    Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 HEAD_BYTES_MAX: Final = 2048
 BODY_BYTES_MAX: Final = 16_384
@@ -48,13 +53,15 @@ SERIES_BYTES_MAX: Final = 256
 
 _METRIC: Final = "/metric/"
 _WRITES: Final = frozenset({"/write", "/api/v2/write"})
+_GROUPS: Final = ("/metrics/job/", "/metrics/job@base64/")
+_REPLACES: Final[dict[str, Literal["all", "metrics"]]] = {"PUT": "all", "POST": "metrics"}
 _PARAMETERS: Final = frozenset({"db", "rp", "u", "p", "precision", "consistency", "bucket", "org"})
 
 _PATH: Final = rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]"
 _NAME: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _VALUE: Final = rb"(?:[!-~]++(?: ++(?=[!-~]))?+)*+"
 _HEAD: Final = re.compile(
-    rb"POST (/" + _PATH + rb"++)(?:\?((?:" + _PATH + rb"|%)*+))?+ HTTP/1\.1"
+    rb"(POST|PUT) (/(?:" + _PATH + rb"|%)++)(?:\?((?:" + _PATH + rb"|%)*+))?+ HTTP/1\.1"
     rb"((?:\r\n" + _NAME + rb":[ \t]*+" + _VALUE + rb")*+)"
 )
 _FIELDS: Final = re.compile(rb"\r\n(" + _NAME + rb"):[ \t]*+(" + _VALUE + rb")")
@@ -67,19 +74,37 @@ _OTHERWISE: Final = frozenset(
 )
 """With one of these a request isn't a plain push."""
 _LAST: Final = b"x-request-id: %b\r\n%b\r\n%b"
+_EMPTY: Final = b"HTTP/1.1 200 OK\r\n%bcontent-length: 0\r\n" + _LAST
 _NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\n%b" + _LAST
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto")
 _OK: Final = b"HTTP/1.1 200 OK\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n" + _LAST
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What is pushed to: the metric with a ``code``; or a ``group``; or else lines, whose times are in ``unit``."""
+
+    code: str | None = None
+    unit: str = ""
+    group: Group | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A Pushgateway's group, and what its metrics are written in."""
+
+    grouping: Grouping
+    changed: PushGroup
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
-    """What a head says. ``code``: of the metric; None for lines, whose times are in ``unit``."""
+    """What a head says."""
 
     org: str
     length: int
-    code: str | None
-    unit: str
+    place: Place
     scope: Scope
     request_id: str | None
 
@@ -114,16 +139,16 @@ class Pushes:
         found = _HEAD.fullmatch(head)
         if found is None:
             return None
-        target, query = found.group(1).decode("ascii"), found.group(2) or b""
-        headers = [(name.lower(), value) for name, value in _FIELDS.findall(found.group(3))]
+        method, target, query = found.group(1).decode(), found.group(2).decode(), found.group(3) or b""
+        headers = [(name.lower(), value) for name, value in _FIELDS.findall(found.group(4))]
         length = self._length(headers)
-        unit = "" if target.startswith(_METRIC) else self._unit(target, query)
-        if not length or unit is None or (query and not unit):
+        place = self._place(method, target, query, headers) if length else None
+        if place is None:
             return None
         scope = {
             "type": "http",
-            "method": "POST",
-            "path": target,
+            "method": method,
+            "path": unquote(target),
             "raw_path": target.encode("ascii"),
             "root_path": "",
             "query_string": query,
@@ -133,13 +158,22 @@ class Pushes:
             org, credential = self._authenticate(scope)
         except MeteriteError:
             return None
-        code = None if unit else target.removeprefix(_METRIC)
-        if credential.kind == "cookie" or (code is not None and (not code or "/" in code)):
+        return None if credential.kind == "cookie" else Asked(org, length, place, scope, sent_id(scope))
+
+    def _place(self, method: str, target: str, query: bytes, headers: Headers) -> Place | None:
+        """None where this isn't a place for pushes, or something more is asked."""
+        if target.startswith(_GROUPS):
+            return _group(method, target, headers)
+        if method != "POST" or "%" in target:
             return None
-        return Asked(org, length, code, unit, scope, sent_id(scope))
+        if target.startswith(_METRIC):
+            code = target.removeprefix(_METRIC)
+            return Place(code=code) if code and "/" not in code and not query else None
+        unit = self._unit(target, query)
+        return None if unit is None else Place(unit=unit)
 
     def _unit(self, target: str, query: bytes) -> str | None:
-        """Of the times of lines; None where this isn't a place for them, or something more is asked."""
+        """Of the times of lines; None as of a place."""
         if target not in _WRITES:
             return None
         parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True)
@@ -151,7 +185,7 @@ class Pushes:
         except MeteriteError:
             return None
 
-    def _length(self, headers: list[tuple[bytes, bytes]]) -> int:
+    def _length(self, headers: Headers) -> int:
         """Of the body; 0 where a header makes this another request than a plain push."""
         lengths = [value for name, value in headers if name == b"content-length"]
         if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
@@ -166,11 +200,14 @@ class Pushes:
 
     def begin(self, asked: Asked, body: bytes, done: Done) -> OnItsWay | None:
         """Hand the push in; ``done`` is told when it is on disk. None: it isn't for this door, and nothing was done."""
+        place, meter = asked.place, None
         try:
-            if asked.code is None:
-                append, meter = self._lines(asked, body), None
+            if place.code is not None:
+                append, meter = self._meter(asked.org, place.code, body)
+            elif place.group is not None:
+                append = self._pushed(asked.org, place.group, body)
             else:
-                append, meter = self._meter(asked.org, asked.code, body)
+                append = self._lines(asked.org, place.unit, body)
             if append is None:
                 return None
             self._recorder.submit(append, done)
@@ -189,21 +226,42 @@ class Pushes:
             return None, None
         return recorder.append_one(known, series, reading, at_us), (known, reading)
 
-    def _lines(self, asked: Asked, body: bytes) -> Append | None:
+    def _pushed(self, org: str, group: Group, body: bytes) -> Append | None:
+        decoded = decode_pushed(
+            body, readings_max=self._readings_max, content_type=group.content_type, grouping=group.grouping
+        )
+        append = self._recorder.append_kept(org, decoded)
+        if append is not None:
+            append.group = group.changed
+        return append
+
+    def _lines(self, org: str, unit: str, body: bytes) -> Append | None:
         recorder = self._recorder
-        line = None if asked.unit == AUTO else decode_plain_line(body, asked.unit)
+        line = None if unit == AUTO else decode_plain_line(body, unit)
         if line is None or len(line[0]) > SERIES_BYTES_MAX:
-            decoded = decode_line_protocol(body, precision=asked.unit, readings_max=self._readings_max)
-            return recorder.append_kept(asked.org, decoded)
+            decoded = decode_line_protocol(body, precision=unit, readings_max=self._readings_max)
+            return recorder.append_kept(org, decoded)
         written, at_us, value = line
         key = self._series(written)
-        known = None if key is None else recorder.kept(asked.org, key.code)
+        known = None if key is None else recorder.kept(org, key.code)
         if key is None or known is None or not (at_us == NO_TIME or recorder.surely_in_time(at_us)):
             return None
         series = recorder.series_kept(known, key.labels)
         return (
             recorder.append_one(known, series, value, None if at_us == NO_TIME else at_us) if series else None
         )
+
+
+def _group(method: str, target: str, headers: Headers) -> Place | None:
+    try:
+        grouping = decode_grouping(target.encode().split(b"/", 2)[2])
+    except MeteriteError:
+        return None
+    if "\n" in unquote(target):  # no route's path has one
+        return None
+    content_type = next((value.decode("latin-1") for name, value in headers if name == b"content-type"), None)
+    changed = PushGroup(grouping.name, _REPLACES[method])
+    return Place(group=Group(grouping, changed, media_type(content_type)))
 
 
 class OnItsWay:
@@ -221,13 +279,17 @@ class OnItsWay:
     def answer(self, defaults: bytes, last: bytes, client: tuple[str, int] | None) -> bytes:
         """What is sent once it is on disk: the server's own headers first, ``last`` behind all others."""
         id_ = self._asked.request_id or new_id()
-        body = b"" if self._meter is None else self._body(self._meter)
+        body, status = b"" if self._meter is None else self._body(self._meter), 200
+        if body:
+            answer = _OK % (defaults, len(body), id_.encode(), last, body)
+        elif self._asked.place.group is not None:
+            answer = _EMPTY % (defaults, id_.encode(), last, body)
+        else:
+            answer, status = _NO_CONTENT % (defaults, id_.encode(), last, body), 204
         if self._told is not None:
             scope = with_id({**self._asked.scope, "client": client}, id_)
-            self._told(scope, 200 if body else 204, len(body), self._started_s)
-        if not body:
-            return _NO_CONTENT % (defaults, id_.encode(), last, body)
-        return _OK % (defaults, len(body), id_.encode(), last, body)
+            self._told(scope, status, len(body), self._started_s)
+        return answer
 
     def _body(self, meter: Meter) -> bytes:
         known, reading = meter

@@ -152,7 +152,9 @@ class Recorder:
 
     def append_kept(self, org: str, decoded: Decoded) -> Append | None:
         """What :meth:`record` would commit, where all is in memory and there is nothing to say of any reading."""
-        if decoded.rejected or decoded.skipped or decoded.described or not len(decoded):
+        if decoded.rejected or decoded.skipped or not len(decoded):
+            return None
+        if decoded.described and not self._catalog.learns_nothing(org, decoded.described):
             return None
         given = decoded.at_us[decoded.at_us != NO_TIME]
         if len(given) and not (
