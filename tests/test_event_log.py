@@ -15,7 +15,7 @@ from meterite.event_log import (
     Wanted,
 )
 from meterite.model.errors import InvalidInputError, UnavailableError
-from meterite.storage.interface import EventPage
+from meterite.storage.event_interface import EventPage
 
 ALL = Wanted()
 IDLE_S = 60.0

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from meterite.lanes import Lanes
     from meterite.model.event import Event
     from meterite.model.metric import MetricSpec, Point
-    from meterite.storage.interface import Alert, DeliveryStatus, EventPage, Store
+    from meterite.storage.event_interface import Alert, DeliveryStatus, EventPage
+    from meterite.storage.interface import Store
 
 LOOK_S: Final = 1.0
 GAP_S: Final = 0.05

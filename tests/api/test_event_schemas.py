@@ -17,7 +17,8 @@ from meterite.api.event_schemas import event_document
 from meterite.model.columns import Batch
 from meterite.model.event import EventType
 from meterite.model.metric import MetricSpec, Notify
-from meterite.storage.interface import Append, Outcome, Result
+from meterite.storage.event_interface import Outcome, Result
+from meterite.storage.interface import Append
 from meterite.storage.store import SqliteStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "events"

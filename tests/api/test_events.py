@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meterite.storage.interface import Outcome, Result
+from meterite.storage.event_interface import Outcome, Result
 
 M1 = {"code": "M1", "name": "Meter 1", "min_reading": 0, "max_reading": 10, "unit": "°C"}
 NO_EVENT = "01a20d65-79d3-7000-8000-000400000000"

@@ -18,7 +18,8 @@ from meterite.cli.main import cli
 from meterite.model.columns import Batch
 from meterite.model.errors import InvalidInputError, NotFoundError, SettingsError
 from meterite.model.metric import MetricSpec
-from meterite.storage.interface import Append, Outcome, Result
+from meterite.storage.event_interface import Outcome, Result
+from meterite.storage.interface import Append
 from meterite.storage.store import SqliteStore
 
 TOKENS = {"token-one": "one", "token-two": "two"}

@@ -213,6 +213,60 @@ def plugins_dir(path, plugins):
     return path
 
 
+NAGGED = """
+    import os
+    import time
+
+    from meterite.events.hooks import Handler, HandlerOptions, Kind, hookimpl
+
+    class Nagged(Handler):
+        remind_s = 1.0
+
+        async def handle(self, event):
+            pass
+
+        async def remind(self, events, *, over=False):
+            with open(os.environ["NAGGED"], "a") as file:
+                file.write(f"{os.getpid()} {time.monotonic()}\\n")
+
+    @hookimpl
+    def meterite_handler_kinds():
+        return {"nagged": Kind(HandlerOptions, lambda options, tools: Nagged())}
+    """
+
+
+def test_one_worker_reminds(start, tmp_path):
+    """Of three, and no oftener than the handler says; where it is killed, another goes on."""
+    told = tmp_path / "told"
+    told.touch()
+    env = {
+        "HANDLERS": json.dumps([{"name": "n", "kind": "nagged"}]),
+        "PLUGINS_DIR": str(plugins_dir(tmp_path / "plugins", {"nagged": NAGGED})),
+        "NAGGED": str(told),
+    }
+    server = start(3, env=env)
+    make(server.client())
+    cross(server.client())
+
+    def calls(but=None):
+        lines = [line.split() for line in told.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [(int(pid), float(at_s)) for pid, at_s in lines if int(pid) != but]
+
+    assert eventually(lambda: len(calls()) >= 4)
+    pids, times = zip(*calls(), strict=True)
+    assert len(set(pids)) == 1
+    assert min(later - one for one, later in itertools.pairwise(times)) > 0.9
+    os.kill(pids[0], signal.SIGKILL)
+    assert eventually(lambda: len(calls(but=pids[0])) >= 2)
+
+
+def eventually(holds):
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
+    return holds()
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_bad_handlers_harm_nobody(start, tmp_path, workers):
     """Plug-ins that block, raise what ends programs, and leak: who records and who listens notices nothing, another

@@ -154,7 +154,15 @@ def test_a_first_start_tells_this_servers_address(tmp_path, server):
     assert {one.name for one in tmp_path.iterdir()} <= {".env", *(f"meterite.db{end}" for end in BESIDE)}
 
 
-LOCKS = (".lock", ".line.lock", ".compact.lock", ".streams.lock", ".series.lock", ".series.line.lock")
+LOCKS = (
+    ".lock",
+    ".line.lock",
+    ".compact.lock",
+    ".streams.lock",
+    ".series.lock",
+    ".series.line.lock",
+    ".remind.lock",
+)
 BESIDE = ("", "-wal", "-shm", *LOCKS)
 
 

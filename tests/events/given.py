@@ -11,7 +11,7 @@ from meterite.model.event_row import EventRow, MetricName
 from meterite.model.limits import LATE, TRANSITION, AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.time import SECOND_US
-from meterite.storage.interface import Delivery
+from meterite.storage.event_interface import Delivery
 
 RECORDED_AT_US = 1_767_225_600_000_000
 STATES = {EventType.ABOVE_MAX: AlarmState.ABOVE, EventType.BELOW_MIN: AlarmState.BELOW}

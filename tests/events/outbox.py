@@ -9,7 +9,7 @@ from dataclasses import replace
 from events.given import RECORDED_AT_US, a_delivery
 from meterite.events.courier import Clock
 from meterite.model.time import SECOND_US
-from meterite.storage.interface import Outcome
+from meterite.storage.event_interface import Outcome
 
 
 class Time:
@@ -44,6 +44,9 @@ class FakeOutbox:
 
     def register(self, handlers):
         self.registered = list(handlers)
+
+    def reminds(self):
+        return True
 
     def fan_out(self, handler, wanted, *, ordered=False, limit=1000):
         return False

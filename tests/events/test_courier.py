@@ -11,7 +11,7 @@ from events.outbox import FakeRoom, Time, deliveries
 from meterite.events.configure import Configured
 from meterite.events.courier import IDLE_S, LATE_S, RESULTS_WAIT_S, WINDOW_FIRST, WINDOW_LAST, Courier
 from meterite.events.handler import Handler, HandlerOptions, Refused, Retry
-from meterite.storage.interface import Outcome
+from meterite.storage.event_interface import Outcome
 
 
 class Place:

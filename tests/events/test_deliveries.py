@@ -16,7 +16,7 @@ from meterite.model.errors import SettingsError
 from meterite.model.metric import MetricSpec, Notify
 from meterite.service import Service
 from meterite.settings import Settings
-from meterite.storage.interface import DeliveryState
+from meterite.storage.event_interface import DeliveryState
 
 WAIT_S = 20
 ORG = "org_01"

@@ -22,7 +22,7 @@ from meterite.model.errors import UnavailableError
 from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
 from meterite.model.limits import QUIET
-from meterite.storage.interface import Outcome
+from meterite.storage.event_interface import Outcome
 
 WAIT_S = 10
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from itertools import chain
 
 import pluggy
 import pytest
 
 from events.handlers.alertmanager_program import Program, alerts
+from meterite.events import reminders
 from meterite.events.configure import Configured
 from meterite.events.courier import Clock
 from meterite.events.dispatch import Dispatcher
@@ -64,23 +66,25 @@ class Counted:
 class Worker:
     """A dispatcher that is led by hand, with a clock that is moved by hand. Deliveries and reminders end in a pass."""
 
-    def __init__(self, raised, handler, options=None, plugins=()):
+    def __init__(self, raised, handler, options=None, plugins=(), store=None):
         self.now_s = 0.0
         self.raised = raised
-        self.events = Counted(raised.store.events)
+        self.handler = handler
+        self.store = store or raised.store
+        self.events = Counted(self.store.events)
         found = Plugins(pluggy.PluginManager("meterite"))
         found.manager.add_hookspecs(Hooks)
         for plugin in plugins:
             found.manager.register(plugin)
         options = options or HandlerOptions(name="ops", kind="test")
         self.dispatcher = Dispatcher(
-            raised.store.outbox,
+            self.store.outbox,
             self.events,
             [Configured(options, handler)],
             found,
             Clock(lambda: self.now_s, lambda: raised.now),
         )
-        raised.store.outbox.register(["ops"])
+        self.store.outbox.register(["ops"])
         self._woken = threading.Event()
 
     def go(self, seconds=0.0):
@@ -90,7 +94,7 @@ class Worker:
         while time.monotonic() < until:
             self.dispatcher.run_once()
             [post] = self.dispatcher._posts
-            counts = self.raised.store.outbox.counts()
+            counts = self.store.outbox.counts()
             if (
                 not (counts[0].open or counts[0].behind)
                 and not post.courier.is_busy
@@ -113,9 +117,7 @@ def raised(tmp_path):
 @pytest.fixture
 def worker(raised):
     """And its handler as ``worker.handler``."""
-    handler = Forgetful()
-    with closing(Worker(raised, handler)) as made:
-        made.handler = handler
+    with closing(Worker(raised, Forgetful())) as made:
         yield made
 
 
@@ -199,6 +201,44 @@ def test_what_ends_while_it_is_told_is_told_to_be_over(raised, worker):
     while len(worker.handler.reminded) < 2 and time.monotonic() < until:
         worker.go()
     assert worker.handler.reminded == [(both, False), (both[:1], True)]
+
+
+def test_one_of_the_workers_reminds(raised, worker, tmp_path):
+    """The others take it over once it is gone, within the time that lies between two reminders."""
+    [series] = raised.series(raised.metric("m"), ())
+    raised.raise_(transition(series))
+    told = [([("here", EventType.ABOVE_MAX, "m")], False)]
+    with closing(raised.opened()) as store, closing(Worker(raised, Forgetful(), store=store)) as other:
+        worker.go(EVERY_S)
+        for one in (other, worker, other):
+            one.go(EVERY_S)
+        assert (worker.handler.reminded, other.handler.reminded) == (told * 2, [])
+        worker.close()
+        raised.store.close()
+        other.go(EVERY_S)
+        assert other.handler.reminded == told
+
+
+def test_of_all_that_holds(raised, worker, monkeypatch):
+    """However much: in several calls, one after the other; what ended during one of them is told to be over."""
+    monkeypatch.setattr(reminders, "HOLDING_MAX", 3)
+    series = sorted(raised.series(raised.metric("m"), *((("s", str(n)),) for n in range(8))))
+    raised.raise_(*map(transition, series))
+    cleared = iter([transition(series[4], CLEARED)])
+    calls = iter(range(9))
+
+    def meanwhile():
+        if next(calls) == 1:
+            raised.raise_(next(cleared))
+
+    worker.handler.meanwhile = meanwhile
+    worker.go(EVERY_S)
+    told = [[subject for _, _, subject in events] for events, over in worker.handler.reminded if not over]
+    assert [len(some) for some in told] == [3, 3, 2]
+    assert list(chain(*told)) == [f'm{{s="{n}"}}' for n in range(8)]
+    assert [events for events, over in worker.handler.reminded if over] == [
+        [("here", EventType.ABOVE_MAX, 'm{s="4"}')]
+    ]
 
 
 @pytest.mark.parametrize(

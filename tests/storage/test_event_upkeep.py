@@ -20,8 +20,8 @@ from meterite.storage import alarm_snapshot, event_upkeep
 from meterite.storage.alarm_snapshot import AlarmSnapshot, decode_part, encode_parts, load_alarms
 from meterite.storage.compaction import Compactor
 from meterite.storage.database import driver_of
+from meterite.storage.event_interface import Outcome, Result
 from meterite.storage.event_upkeep import EventUpkeep
-from meterite.storage.interface import Outcome, Result
 from meterite.storage.maintenance import verify
 from meterite.storage.work import Limits, Work
 from storage.raised import SECOND, YEAR_2030, Raised, changed, transition

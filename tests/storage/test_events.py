@@ -13,7 +13,7 @@ from meterite.model.event import EventPlace, EventType, event_id, parse_event_id
 from meterite.model.event_row import Document
 from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED, LATE, QUIET, AlarmState
 from meterite.storage import events as events_module
-from meterite.storage.interface import AlertReading
+from meterite.storage.event_interface import AlertReading
 from storage.raised import SECOND, YEAR_2030, Raised, changed, transition
 
 

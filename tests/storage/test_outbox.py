@@ -18,7 +18,7 @@ from meterite.model.event import TYPE_BITS, EventType
 from meterite.model.event_row import Document
 from meterite.model.limits import ABOVE_MAX, BELOW_MIN, QUIET
 from meterite.storage import outbox as outbox_module
-from meterite.storage.interface import Delivery, DeliveryState, Outcome, Result
+from meterite.storage.event_interface import Delivery, DeliveryState, Outcome, Result
 from meterite.storage.outbox import LEASE_US
 from storage.raised import SECOND, YEAR_2030, Raised, transition
 

@@ -19,7 +19,7 @@ from meterite.model.time import format_rfc3339
 if TYPE_CHECKING:
     from meterite.event_log import AlertView
     from meterite.model import event
-    from meterite.storage.interface import DeliveryStatus
+    from meterite.storage.event_interface import DeliveryStatus
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

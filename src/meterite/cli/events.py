@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from meterite.model.event import Event
     from meterite.settings import Settings
-    from meterite.storage.interface import Events, Store
+    from meterite.storage.event_interface import Events
+    from meterite.storage.interface import Store
 
 PAGE_EVENTS: Final = 1000
 LOOK_S: Final = 1.0

@@ -18,7 +18,7 @@ from meterite.events.handler import Refused, Retry
 from meterite.events.rooms import Job
 from meterite.model.one_line import one_line
 from meterite.model.time import SECOND_US
-from meterite.storage.interface import Outcome, Result
+from meterite.storage.event_interface import Outcome, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from meterite.events.configure import Configured
     from meterite.events.rooms import Room
-    from meterite.storage.interface import Delivery
+    from meterite.storage.event_interface import Delivery
 
 WINDOW_FIRST: Final = 16
 WINDOW_LAST: Final = 256

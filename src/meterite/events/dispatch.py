@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from meterite.events.plugins import Call, Plugins
     from meterite.events.rooms import Job, Room
     from meterite.model.event_row import EventRow
-    from meterite.storage.interface import Delivery, Events, Outbox
+    from meterite.storage.event_interface import Delivery, Events, Outbox
 
 MakeRoom: TypeAlias = "Callable[[str, Handler, int, Filters, Callable[[Job], None]], Room]"
 
@@ -124,7 +124,9 @@ class Dispatcher:
         courier.room = room = make_room(
             configured.name, configured.handler, configured.options.concurrency, filters, courier.done
         )
-        reminders = Reminders(configured, room, self._events, self._clock, self._woken.set)
+        reminders = Reminders(
+            configured, room, self._events, self._clock, mine=self._outbox.reminds, wake=self._woken.set
+        )
         return _Post(courier, wanted_by(configured.interest), reminders)
 
     # --- From other threads

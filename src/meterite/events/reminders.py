@@ -1,9 +1,10 @@
 """Reminding a handler of what holds, where its receiver keeps that in memory only.
 
-What this file guarantees: each worker reminds once in the handler's ``remind_s`` at most, one call at a time;
-nothing is read while nothing holds and no event came; what ended while it was being told is told to be over. What holds
-is read from the store each time, so it is true in every worker, and after a restart. All of it runs in the dispatcher's
-thread, but for the call itself, which runs in the handler's room.
+What this file guarantees: one of all workers reminds, once in the handler's ``remind_s`` at most, and where it dies,
+another within that time; of all that holds, however much, in calls one after the other with a bounded number of events
+each; nothing is read while nothing holds and no event came; what ended while it was being told is told to be over.
+What holds is read from the store each time, so it is true in every worker, and after a restart. All of it runs in the
+dispatcher's thread, but for the call itself, which runs in the handler's room.
 """
 
 from __future__ import annotations
@@ -17,36 +18,47 @@ from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meterite.events.configure import Configured
     from meterite.events.courier import Clock
     from meterite.events.rooms import Room
-    from meterite.storage.interface import Alert, AlertReading, Events
+    from meterite.storage.event_interface import Alert, AlertReading, Events
 
 HOLDING_MAX: Final = 10_000
-"""So much is a handler reminded of at once; of an org with more, of the first ones."""
+"""So much is a handler reminded of in one call; of more, in several."""
 
-Holding = dict[tuple[str, int, bool], Event]
-"""By org, series, and whether it is silent."""
+Key = tuple[str, int, bool]
+"""Org, series, and whether it is silent."""
+Holding = dict[Key, Event]
 
 
 class Reminders:
-    """Of one handler. ``wake`` has the dispatcher look again."""
+    """Of one handler. ``mine`` says whether it is this worker that reminds; ``wake`` has the dispatcher look again."""
 
     def __init__(
-        self, configured: Configured, room: Room, events: Events, clock: Clock, wake: Callable[[], None]
+        self,
+        configured: Configured,
+        room: Room,
+        events: Events,
+        clock: Clock,
+        *,
+        mine: Callable[[], bool],
+        wake: Callable[[], None],
     ) -> None:
         self._interest = configured.interest
         self._every_s = configured.handler.remind_s
         self._room = room
         self._events = events
         self._clock = clock
+        self._mine = mine
         self._wake = wake
         self._due_s = clock.monotonic() + (self._every_s or 0.0)
         self._idle_at: str | None = None
         """The newest event when nothing held."""
+        self._pages: Iterator[Holding] = iter(())
         self._told: Holding = {}
+        """The page at hand."""
         self._ended = False
         """The call came to its end."""
 
@@ -57,14 +69,19 @@ class Reminders:
         if self._ended:
             self._ended = False
             self._recall()
+            self._tell_next()
         now_s = self._clock.monotonic()
         if now_s < self._due_s or self._told:
             return
         self._due_s = now_s + self._every_s
-        if newest == self._idle_at:
+        if newest == self._idle_at or not self._mine():
             return
-        self._told = self._holding()
+        self._pages = self._all_pages()
+        self._tell_next()
         self._idle_at = None if self._told else newest
+
+    def _tell_next(self) -> None:
+        self._told = next(self._pages, {})
         if self._told:
             self._room.remind(list(self._told.values()), self._done, over=False)
 
@@ -76,22 +93,41 @@ class Reminders:
     def _recall(self) -> None:
         """What ended meanwhile may have been told to be over before it was told to hold."""
         told, self._told = self._told, {}
-        holding = self._holding()
+        series: dict[str, list[int]] = {}
+        for org, one, _ in told:
+            series.setdefault(org, []).append(one)
+        holding = {key for org, some in series.items() for key, _ in self._holding(org, min(some), max(some))}
         over = [event for key, event in told.items() if key not in holding]
         if over:
             self._room.remind(over, _nothing, over=True)
 
-    def _holding(self) -> Holding:
-        found: Holding = {}
+    def _all_pages(self) -> Iterator[Holding]:
+        """Read when they are asked for: what came since the one before may be among them."""
+        page: Holding = {}
         for org in self._events.alarmed():
             if self._interest.takes_org(org):
-                for alert in self._events.alerts(org, limit=HOLDING_MAX - len(found)):
-                    event = event_of(org, alert)
-                    if event is not None and self._interest.takes(org, event.type, alert.metric.code):
-                        found[org, alert.series, alert.silent] = event
-            if len(found) >= HOLDING_MAX:
-                break
-        return found
+                for key, event in self._holding(org):
+                    page[key] = event
+                    if len(page) >= HOLDING_MAX:
+                        yield page
+                        page = {}
+        if page:
+            yield page
+
+    def _holding(self, org: str, first: int = 0, last: int | None = None) -> Iterator[tuple[Key, Event]]:
+        """What the handler is interested in, of series from ``first`` to ``last``."""
+        after = first - 1
+        while True:
+            found = self._events.alerts(org, after=after, limit=HOLDING_MAX)
+            for alert in found:
+                if last is not None and alert.series > last:
+                    return
+                event = event_of(org, alert)
+                if event is not None and self._interest.takes(org, event.type, alert.metric.code):
+                    yield (org, alert.series, alert.silent), event
+            if len(found) < HOLDING_MAX:
+                return
+            after = found[-1].series
 
 
 def event_of(org: str, alert: Alert) -> Event | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meterite.events.filters import Filters
     from meterite.events.handler import Handler
     from meterite.model.event import Event
-    from meterite.storage.interface import Delivery
+    from meterite.storage.event_interface import Delivery
 
 REMIND_S: Final = 30.0
 CLOSE_S: Final = 0.7

@@ -20,9 +20,9 @@ from meterite.model.limits import TRANSITION, AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.alarm_snapshot import AlarmSnapshot, read_snapshot, snapshot_row
 from meterite.storage.database import driver_of
+from meterite.storage.event_interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
 from meterite.storage.event_reader import EVENT_COLUMNS, read_labels
 from meterite.storage.event_rows import encode_events, insert_event_row
-from meterite.storage.interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import DEAD, DONE, EVENT_ROW_BITS, LEASED, PENDING, WAITING
 

@@ -30,6 +30,7 @@ _LOCKS: Final = (
     ".streams.lock",
     ".series.lock",
     ".series.line.lock",
+    ".remind.lock",
 )
 _BESIDE: Final = ("-wal", "-shm", *_LOCKS)
 _OURS: Final = frozenset({"clock", "org", "metric"})

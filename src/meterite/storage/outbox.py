@@ -9,34 +9,34 @@ the dispatcher writes lets requests go first.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.event import EventPlace, EventType, event_id
-from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName
+from meterite.model.event_row import Document, MetricName
 from meterite.model.time import format_rfc3339
 from meterite.storage.database import driver_of
+from meterite.storage.event_interface import Delivery, HandlerCounts, Outcome
 from meterite.storage.event_reader import EVENT_COLUMNS
-from meterite.storage.interface import Delivery, HandlerCounts, Outcome
+from meterite.storage.outbox_look import ORDINAL_LAST, Ahead, Look
 from meterite.storage.schema import DEAD, PENDING, WAITING
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from meterite.model.event import Event
     from meterite.model.event_row import EventRow
     from meterite.storage.database import Database
+    from meterite.storage.event_interface import Result
     from meterite.storage.event_reader import EventReader
     from meterite.storage.events import SqlEvents
-    from meterite.storage.interface import Result
+    from meterite.storage.turn import Turn
 
 LEASE_US: Final = 8_000_000
 ROWS_AHEAD_MAX: Final = 1000
@@ -44,7 +44,6 @@ ROWS_AHEAD_MAX: Final = 1000
 AHEAD_US: Final = 60_000_000
 """Likewise, for so long."""
 _RETRIED_AT_ONCE: Final = 1000
-_ORDINAL_LAST: Final = EVENT_ROW_EVENTS_MAX - 1
 _DAMAGED: Final = "The stored event is damaged."
 _HANDLER: Final = "SELECT id, cursor_row, cursor_ordinal FROM handler WHERE name = ?"
 _REGISTER: Final = (
@@ -144,45 +143,6 @@ Key = tuple[int, int, int]
 """Of a delivery: handler, event row, ordinal."""
 
 
-@dataclass(slots=True)
-class _Ahead:
-    """How far a handler's events were looked at beyond its written cursor, none of them wanted."""
-
-    written: EventPlace
-    place: EventPlace
-    since_us: int
-    rows: int = 0
-
-
-@dataclass(slots=True)
-class _Look:
-    """One look at the events behind a place: what is wanted, and how far it went."""
-
-    handler: int
-    written: EventPlace
-    place: EventPlace
-    looked: int = 0
-    rows: int = 0
-    found: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Event row, ordinal, org, series key."""
-
-    def at(self, row: EventRow, wanted: Callable[[EventRow], NDArray[np.bool_]], limit: int) -> None:
-        begin = self.place.ordinal + 1 if row.id == self.place.row else 0
-        end = min(len(row), begin + limit - self.looked)
-        chosen = np.flatnonzero((wanted(row) & (row.kinds() != 0))[begin:end]) + begin
-        if len(chosen):
-            keys = row.series_keys()[chosen].tolist()
-            self.found += [
-                (row.id, ordinal, row.org_id, key) for ordinal, key in zip(chosen.tolist(), keys, strict=True)
-            ]
-        self.looked += end - begin
-        self.passed(row.id, _ORDINAL_LAST if end == len(row) else end - 1)
-
-    def passed(self, row_id: int, ordinal: int = _ORDINAL_LAST) -> None:
-        self.place = EventPlace(row_id, ordinal)
-        self.rows += 1
-
-
 class SqlOutbox:
     """Deliveries of all handlers. ``org_id`` answers an org's number."""
 
@@ -193,14 +153,16 @@ class SqlOutbox:
         events: SqlEvents,
         org_id: Callable[[str], int],
         clock: Callable[[], int],
+        turn: Turn,
     ) -> None:
         self._database = database
         self._reader = reader
         self._events = events
         self._org_id = org_id
         self._now = clock
+        self._turn = turn
         self._ids: dict[str, int] = {}
-        self._ahead: dict[str, _Ahead] = {}
+        self._ahead: dict[str, Ahead] = {}
         self._guard = threading.Lock()
 
     def register(self, handlers: Sequence[str]) -> None:
@@ -215,9 +177,10 @@ class SqlOutbox:
                 "SELECT coalesce((SELECT id FROM event ORDER BY id DESC LIMIT 1), 0)"
             ).fetchone()
             raw.execute("UPDATE handler SET active = 0")
-            raw.executemany(
-                _REGISTER, [(name, newest, _ORDINAL_LAST, self._now()) for name in sorted(wanted)]
-            )
+            raw.executemany(_REGISTER, [(name, newest, ORDINAL_LAST, self._now()) for name in sorted(wanted)])
+
+    def reminds(self) -> bool:
+        return self._turn.have()
 
     def _id(self, raw: sqlite3.Connection, handler: str) -> int:
         known = self._ids.get(handler)
@@ -252,7 +215,7 @@ class SqlOutbox:
             self._ahead.pop(handler, None)
         return more or not moved
 
-    def _look(self, handler: str, wanted: Callable[[EventRow], NDArray[np.bool_]], limit: int) -> _Look:
+    def _look(self, handler: str, wanted: Callable[[EventRow], NDArray[np.bool_]], limit: int) -> Look:
         with self._database.reading() as conn:
             raw = driver_of(conn)
             self._id(raw, handler)
@@ -262,8 +225,8 @@ class SqlOutbox:
                 ahead = self._ahead.get(handler)
             if ahead is not None and ahead.written == written:
                 place = ahead.place
-            look = _Look(id_, written, place)
-            first = place.row + (place.ordinal == _ORDINAL_LAST)
+            look = Look(id_, written, place)
+            first = place.row + (place.ordinal == ORDINAL_LAST)
             query = f"SELECT {EVENT_COLUMNS} FROM event WHERE id >= ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own names
             for columns in raw.execute(query, (first, ROWS_AHEAD_MAX)):
                 row = self._reader.opened(raw, columns) if columns[4] else None
@@ -275,18 +238,18 @@ class SqlOutbox:
                     break
         return look
 
-    def _may_wait(self, handler: str, look: _Look) -> bool:
+    def _may_wait(self, handler: str, look: Look) -> bool:
         """Nothing was wanted: where the cursor stands is remembered, and needn't be written yet."""
         now_us = self._now()
         with self._guard:
             ahead = self._ahead.get(handler)
             if ahead is None or ahead.written != look.written:
-                ahead = self._ahead[handler] = _Ahead(look.written, look.place, now_us)
+                ahead = self._ahead[handler] = Ahead(look.written, look.place, now_us)
             ahead.place = look.place
             ahead.rows += look.rows
             return ahead.rows < ROWS_AHEAD_MAX and now_us - ahead.since_us < AHEAD_US
 
-    def _make(self, raw: sqlite3.Connection, look: _Look, *, ordered: bool) -> None:
+    def _make(self, raw: sqlite3.Connection, look: Look, *, ordered: bool) -> None:
         now_us = self._now()
         if not ordered:
             raw.executemany(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import insert, select
@@ -31,12 +32,12 @@ from meterite.storage.schema import tombstone as tombstone_table
 from meterite.storage.snapshot import Parts, RowGroups, Snapshot
 from meterite.storage.state import TIME_FIRST, TIME_LAST, States, state_of
 from meterite.storage.streams import StreamsLock
+from meterite.storage.turn import Turn
 from meterite.storage.watch import Watch
 from meterite.storage.work import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -72,7 +73,10 @@ class SqliteStore:
         self.parts = Parts(self.database, RowGroups(cache_bytes), JournalIndex(), self._note_damage)
         self.event_reader = EventReader(self._note_damage)
         self.events = SqlEvents(self.database, self.event_reader, self._org_id, clock)
-        self.outbox = SqlOutbox(self.database, self.event_reader, self.events, self._org_id, clock)
+        self._reminds = Turn(Path(f"{path}.remind.lock"))
+        self.outbox = SqlOutbox(
+            self.database, self.event_reader, self.events, self._org_id, clock, self._reminds
+        )
         self.watch = Watch(self.parts)
         self._comparison = Comparison(self.parts, self.view)
         self.journal = Journal(self.database, self._comparison, self.watch, self.flush_damage, clock)
@@ -88,6 +92,7 @@ class SqliteStore:
     def close(self) -> None:
         self.database.close()
         self.catalog.close()
+        self._reminds.close()
         self.streams.shut()
 
     def compaction(self) -> Compactor:

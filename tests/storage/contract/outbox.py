@@ -10,7 +10,7 @@ import pytest
 from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.event import EventType
 from meterite.model.metric import MetricSpec, Notify
-from meterite.storage.interface import DeliveryState, HandlerCounts, Outcome, Result
+from meterite.storage.event_interface import DeliveryState, HandlerCounts, Outcome, Result
 from storage.place import AT, push
 
 LEASE_US = 8_000_000
