@@ -66,7 +66,7 @@ def checked(blob: bytes, magic: bytes) -> bytes:
 
 
 def section(data: bytes, letter: str, count: int) -> list:
-    """A column; the letter is struct's: q, d or I."""
+    """A column; the letter is struct's: q, d, i or I."""
     kind, body = data[0], data[1:]
     if kind == 0:
         return list(struct.unpack(f"<{count}{letter}", body))
@@ -74,24 +74,79 @@ def section(data: bytes, letter: str, count: int) -> list:
         column = standalone.simple_decompress(body).tolist()
         assert len(column) == count
         return column
-    assert kind == 2
-    return list(struct.unpack("<" + letter, body)) * count
+    if kind == 2:
+        return list(struct.unpack("<" + letter, body)) * count
+    parts, size = struct.unpack_from("<II", body)
+    first, second = body[8 : 8 + size], body[8 + size :]
+    if kind == 3:
+        lengths, numbers = section(first, "I", parts), section(second, letter, parts)
+        column = [number for number, length in zip(numbers, lengths, strict=True) for _ in range(length)]
+        assert len(column) == count
+        return column
+    assert kind == 4
+    table = section(first, letter, parts)
+    return [table[number] for number in section(second, "I", count)]
 
 
-def row_group(blob: bytes) -> list[Reading]:
+def value_section(data: bytes, count: int) -> list[float]:
+    if data[0] != 5:
+        return section(data, "d", count)
+    places, width, apart, size = struct.unpack_from("<BBII", data, 1)
+    values = [n / 10**places for n in section(data[11 : 11 + size], {4: "i", 8: "q"}[width], count)]
+    if apart:
+        (rows,) = struct.unpack_from("<I", data, 11 + size)
+        place = 15 + size
+        numbers = section(data[place : place + rows], "I", apart)
+        for row, value in zip(numbers, section(data[place + rows :], "d", apart), strict=True):
+            values[row] = value
+    return values
+
+
+def time_section(data: bytes, count: int, ends: list[int]) -> list[int]:
+    if data[0] != 6:
+        return section(data, "q", count)
+    unit, *sizes = struct.unpack_from("<qIII", data, 1)
+    pieces, place = [], 21
+    for size in [*sizes, len(data)]:
+        pieces.append(data[place : place + size])
+        place += size
+    bases, steps = section(pieces[0], "q", len(ends)), section(pieces[1], "q", len(ends))
+    hops, rest = section(pieces[2], "I", count), section(pieces[3], "I", count)
+    at, start = [], 0
+    for base, step, end in zip(bases, steps, ends, strict=True):
+        slot = 0
+        for row in range(start, end):
+            slot += hops[row] if row > start else 0
+            at.append(base + slot * step + rest[row] * unit)
+        start = end
+    return at
+
+
+def pieces_of(blob: bytes) -> list[bytes]:
+    """A row group's five sections."""
     body = checked(blob, b"MRG1")
-    count, distinct, *lengths = struct.unpack_from("<7I", body)
+    lengths = struct.unpack_from("<5I", body, 8)
     pieces, place = [], 28 + 48
-    for length in lengths[:5]:
+    for length in lengths:
         pieces.append(body[place : place + length])
         place += length
     assert place == len(body)
+    return pieces
+
+
+def row_group(blob: bytes) -> list[Reading]:
+    count, distinct = struct.unpack_from("<II", blob, 8)
+    pieces = pieces_of(blob)
     table, ends = section(pieces[0], "q", distinct), section(pieces[1], "I", distinct)
     series, start = [], 0
     for one, end in zip(table, ends, strict=True):
         series += [one] * (end - start)
         start = end
-    columns = [section(piece, letter, count) for piece, letter in zip(pieces[2:], "qdq", strict=True)]
+    columns = [
+        time_section(pieces[2], count, ends),
+        value_section(pieces[3], count),
+        section(pieces[4], "q", count),
+    ]
     return [Reading(*row) for row in zip(series, *columns, strict=True)]
 
 

@@ -47,6 +47,27 @@ def test_row_groups_and_directories(count):
     assert tuple(read.values()) == entry[0].item()
 
 
+def test_every_kind_of_section_in_a_row_group():
+    """Runs, a table, decimals in both widths with others among them, a grid with gaps and one without."""
+    count, rng = 600, np.random.default_rng(1)
+    jitter = rng.integers(-90, 91, count) * 1000
+    gaps = np.cumsum(rng.choice([1, 1, 1, 4], count))
+    values = np.round(rng.normal(20, 5, count), 2)
+    values[[3, 500]] = [np.inf, 1 / 3]
+    kinds = set()
+    for slots, scale, seq in ((gaps, 1.0, 3), (np.arange(count), 1e6, 300)):
+        columns = Columns(
+            np.repeat([7, 9, 12], count // 3),
+            NEW_YEAR + slots * 10_000_000 + jitter,
+            np.where(values == np.inf, values, np.round(values * scale, 2)),
+            np.arange(count) // seq * 5 + 17,
+        )
+        blob = encode_row_group(columns)
+        assert [tuple(r) for r in reader.row_group(blob)] == rows_of(columns)
+        kinds |= {piece[0] for piece in reader.pieces_of(blob)}
+    assert {3, 4, 5, 6} <= kinds
+
+
 @pytest.mark.parametrize("distinct", [1, 5, 300, 65_537])
 @pytest.mark.parametrize("step", [1, 2**32])
 def test_journal_rows(distinct, step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from meterite.storage.rowgroup import (
     encode_directory,
     encode_row_group,
 )
-from meterite.storage.sections import decode_section, encode_section
+from meterite.storage.sections import INDEXED, RUNS, decode_section, encode_indexed, encode_section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 int64s = st.integers(-(2**63), 2**63 - 1)
 bits = st.one_of(
@@ -87,6 +91,69 @@ def test_every_kind_of_section_keeps_the_bits(count, of):
     }[of]
     section = encode_section(column)
     assert decode_section(memoryview(section), column.dtype, count).tobytes() == column.tobytes()
+
+
+def section_of(column: np.ndarray, encode: Callable[[np.ndarray], bytes] = encode_section) -> bytes:
+    """A section that was found to hold what went in."""
+    section = encode(column)
+    assert decode_section(memoryview(section), column.dtype, len(column)).tobytes() == column.tobytes()
+    return section
+
+
+def test_numbers_that_often_stay_the_same_are_runs():
+    """NaNs that differ aren't the same; runs of which the lengths repeat, and their lengths again, nest no deeper."""
+    states = np.repeat([0.0, -0.0, 1.0, np.nan] * 500, np.random.default_rng(1).integers(5, 90, 2000))
+    section = section_of(states)
+    assert section[0] == RUNS
+    assert len(section) < 2000 * 1.3
+    lengths = np.array([3])
+    for _ in range(5):
+        lengths = np.repeat(np.arange(len(lengths)) % 5 + 3, lengths)
+        section_of(lengths)
+
+
+@pytest.mark.parametrize("apart", [1, 1000, 1 << 40])
+@pytest.mark.parametrize("each", [1, 10])
+def test_which_commit_brought_a_reading_costs_next_to_nothing(apart, each):
+    """Each commit brings one or ten readings of each series; between an org's commits are others' or none."""
+    seq = np.cumsum(np.random.default_rng(1).integers(1, apart + 1, 4000 // each))
+    section = section_of(np.tile(np.repeat(seq, each), 16), encode_indexed)
+    assert section[0] == INDEXED
+    table = len(encode_section(seq))
+    assert len(section) - table < 0.006 * 64_000
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=90), st.integers(0, 2**40), int64s)
+@settings(max_examples=100, deadline=None)
+def test_few_distinct_integers_come_back(numbers, apart, first):
+    """Also at the ends of int64, where their difference has no room."""
+    section_of(np.clip(np.array(numbers) * apart, 0, 2**63 - 1 - max(first, 0)) + first, encode_indexed)
+    section_of(np.array([-(2**63), 2**63 - 1] * 20), encode_indexed)
+
+
+@given(st.integers(0, 120), st.binary(min_size=1, max_size=20), st.booleans(), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_wrong_bytes_of_runs_and_tables_are_damage_or_as_many_numbers(place, garbage, cut, indexed):
+    """Whatever is written over a section, no other number of numbers comes out of it."""
+    column = np.repeat([5, 9, 7, 2**50], [30, 20, 60, 90])
+    section = section_of(column, encode_indexed if indexed else encode_section)
+    forged = section[:place] if cut else section[:place] + garbage + section[place + len(garbage) :]
+    try:
+        assert len(decode_section(memoryview(forged), column.dtype, 200)) == 200
+    except DamagedError:
+        return
+
+
+def test_sections_lie_in_sections_three_deep_at_most():
+    """Bytes that go on for ever are damage, not a reader out of stack."""
+    index = encode_section(np.arange(4, dtype=np.uint32))
+    section = encode_section(np.arange(4))
+    for _ in range(3):
+        section = bytes((INDEXED,)) + struct.pack("<II", 4, len(section)) + section + index
+    assert decode_section(memoryview(section), np.dtype("<i8"), 4).tolist() == [0, 1, 2, 3]
+    section = bytes((INDEXED,)) + struct.pack("<II", 4, len(section)) + section + index
+    with pytest.raises(DamagedError):
+        decode_section(memoryview(section), np.dtype("<i8"), 4)
 
 
 def test_a_column_is_decoded_when_asked_for():

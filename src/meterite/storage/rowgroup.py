@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from meterite.model.columns import Columns, type_f64, type_i64, type_u32
-from meterite.storage.sections import damaged, decode_rows, decode_section, encode_rows, encode_section
+from meterite.storage.decimals import decode_values, encode_values
+from meterite.storage.grid import decode_times, encode_times
+from meterite.storage.sections import (
+    damaged,
+    decode_rows,
+    decode_section,
+    encode_indexed,
+    encode_rows,
+    encode_section,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +40,6 @@ _HEADER: Final = struct.Struct("<4sI II 5I 6q")
 _CHECKED_FROM: Final = 8
 _COUNT_LAST: Final = ROW_GROUP_READINGS * 16
 _I64: Final = np.dtype("<i8")
-_F64: Final = np.dtype("<f8")
 _U32: Final = np.dtype("<u4")
 
 
@@ -65,13 +73,13 @@ def encode_row_group(columns: Columns) -> bytes:
     count = len(columns)
     assert 0 < count <= _COUNT_LAST
     series = columns.series
-    ends = np.append(np.flatnonzero(series[1:] != series[:-1]) + 1, count)
+    ends = np.append(np.flatnonzero(series[1:] != series[:-1]) + 1, count).astype(_U32)
     sections = [
         encode_section(series[ends - 1].astype(_I64, copy=False)),
-        encode_section(ends.astype(_U32)),
-        encode_section(columns.at_us.astype(_I64, copy=False)),
-        encode_section(columns.values.astype(_F64, copy=False)),
-        encode_section(columns.seq.astype(_I64, copy=False)),
+        encode_section(ends),
+        encode_times(columns.at_us, ends),
+        encode_values(columns.values),
+        encode_indexed(columns.seq.astype(_I64, copy=False)),
     ]
     bounds = _bounds_of(columns)
     header = _HEADER.pack(
@@ -127,7 +135,9 @@ class RowGroup:
         self._table, self._ends = table, ends
 
     def _decode(self, section: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-        column = decode_section(self._sections[section], dtype, count)
+        return self._kept(decode_section(self._sections[section], dtype, count))
+
+    def _kept(self, column: NDArray[Any]) -> NDArray[Any]:
         self.nbytes += column.nbytes
         return column
 
@@ -157,13 +167,13 @@ class RowGroup:
     @property
     def at_us(self) -> type_i64:
         if self._at is None:
-            self._at = self._decode(2, _I64, self.bounds.count)
+            self._at = self._kept(decode_times(self._sections[2], self.bounds.count, self.ends))
         return self._at
 
     @property
     def values(self) -> type_f64:
         if self._values is None:
-            self._values = self._decode(3, _F64, self.bounds.count)
+            self._values = self._kept(decode_values(self._sections[3], self.bounds.count))
         return self._values
 
     @property
