@@ -320,6 +320,11 @@ def _check_unit(us: int, time: int, precision: str, *, place: Place = ("body",))
     return check_range(us, place=place)
 
 
+def check_seconds(us: int, *, place: Place = ("body",)) -> int:
+    """:func:`check_range` of a time that came in seconds, and what it looks like where it is out of it."""
+    return _check_unit(us, us // SECOND_US, "s", place=place)
+
+
 def wrong_units(at_us: NDArray[np.int64], unit: str) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Which times, given as integers of ``unit``, are of this century in a larger one; by that unit.
 

@@ -19,7 +19,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from meterite.model.errors import InvalidInputError, MalformedError
-from meterite.model.time import check_range, excerpt
+from meterite.model.time import check_seconds, excerpt
 from meterite.wire.gather import Gathered
 from meterite.wire.json_exact import load_exact
 from meterite.wire.readings_exact import exact_reading
@@ -101,7 +101,7 @@ def _time(seconds: object) -> int:
     us = seconds * 1_000_000
     if isinstance(us, float) and not math.isfinite(us):
         raise InvalidInputError("time-invalid", "A value list needs a time that is finite.")
-    return check_range(round(us))
+    return check_seconds(round(us))
 
 
 def _key(gathered: Gathered, named: dict[_Named, SeriesKey], name: tuple[Any, ...]) -> SeriesKey:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from meterite.model.check import check_description, check_unit
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MalformedError
-from meterite.model.time import AT_FIRST_US, AT_LAST_US, check_range, excerpt
+from meterite.model.time import AT_FIRST_US, AT_LAST_US, check_range, check_seconds, excerpt
 from meterite.wire.gather import Gathered, too_many
 from meterite.wire.names import Names
 
@@ -319,12 +319,12 @@ def seconds_us(text: str) -> int:
     at_us = int(whole) * 1_000_000 + int(digits)
     if sign == "-":
         at_us = -at_us - bool(fraction[6:].strip("0"))
-    return check_range(at_us)
+    return check_seconds(at_us)
 
 
 def _real_seconds_us(text: str) -> int:
     """Written with an exponent."""
     try:
-        return check_range(int(float(text) * 1e6))
+        return check_seconds(int(float(text) * 1e6))
     except (ValueError, OverflowError) as exc:
         raise InvalidInputError("time-invalid", f"{excerpt(text)} is not a time in seconds.") from exc

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MalformedError
-from meterite.model.time import SECOND_US, check_range, excerpt
+from meterite.model.time import SECOND_US, check_seconds, excerpt
 from meterite.wire.gather import Gathered
 from meterite.wire.readings_exact import exact_reading
 from meterite.wire.unpickle import unpickle
@@ -166,4 +166,4 @@ def _in_other_words(text: str) -> float:
 
 
 def _checked(us: int) -> int:
-    return NO_TIME if us == -SECOND_US else check_range(us)
+    return NO_TIME if us == -SECOND_US else check_seconds(us)

@@ -20,7 +20,7 @@ from meterite.wire.mistaken import FORM_HINT, is_form
 DEPTH_MAX: Final = 32
 INTEGER_DIGITS_MAX: Final = 400
 
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'"[]{}'))
 _STRINGS: Final = re.compile(rb'"[^"]*"?')
 
@@ -76,7 +76,7 @@ _DECODER: Final = json.JSONDecoder(
 def load_exact(body: bytes, *, line: int = 1) -> Any:
     """The document: dict, list, str, int, float, bool, None, and :data:`NO_NUMBER`. ``line``: where it begins."""
     try:
-        text = body.removeprefix(_BOM).decode("utf-8")
+        text = body.removeprefix(BOM).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise MalformedError("not-utf-8", f"The body must be UTF-8; byte {exc.start} is not.") from exc
     check_depth(body)

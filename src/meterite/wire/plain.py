@@ -6,8 +6,9 @@
 
 What this file guarantees: the metric and the labels stand in the request's address, so a line is a number and, where it
 has one, a time (RFC 3339 or, with ``?precision``, an integer); a line that isn't is rejected by its number, from 1.
-Lines end with LF or CR LF; empty ones don't count, but a body without any number is refused, since a job whose program
-said nothing is to hear of it. JSON is refused with the place that takes it.
+Lines end with LF or CR LF; empty ones (of any white space) don't count, nor does a byte order mark, but a body without
+any number is refused, since a job whose program said nothing is to hear of it. JSON is refused with the place that
+takes it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from meterite.model.errors import InvalidInputError, MalformedError
 from meterite.model.time import from_unit
 from meterite.wire.gather import Gathered, too_many
+from meterite.wire.json_exact import BOM
 from meterite.wire.mistaken import FORM_HINT, is_form
 from meterite.wire.readings_exact import exact_reading, text_time
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from meterite.model.columns import Decoded, Labels
 
 _LINES_FREE: Final = 1000
-_BLANK: Final = " \t\r"
 _JSON_OPENS: Final = ("{", "[", '"')
 
 
@@ -54,11 +55,11 @@ def decode_plain(
 def _lines(body: bytes) -> list[tuple[int, str]]:
     """Those that aren't empty, with their numbers."""
     try:
-        text = body.decode("utf-8")
+        text = body.removeprefix(BOM).decode("utf-8")
     except UnicodeDecodeError as exc:
         line = body.count(b"\n", 0, exc.start) + 1
         raise MalformedError("not-utf-8", f"The body must be UTF-8; line {line} is not.") from exc
-    stripped = ((row, line.strip(_BLANK)) for row, line in enumerate(text.split("\n"), 1))
+    stripped = ((row, line.strip()) for row, line in enumerate(text.split("\n"), 1))
     lines = [(row, line) for row, line in stripped if line]
     if is_form(body):
         raise InvalidInputError("shape-invalid", f"Plain numbers are taken here, such as 42. {FORM_HINT}")

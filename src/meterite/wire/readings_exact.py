@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 FIELDS: Final = ("metric", "reading", "reading_at", "labels")
 _FIELDS: Final = frozenset(FIELDS)
-_NUMBER: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
+_NUMBER: Final = re.compile(
+    r"\s*+[+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+\s*+", re.ASCII
+)  # possessive: what isn't a number takes no second try
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 _NUMBER_CHARACTERS_MAX: Final = 400
 

@@ -25,7 +25,7 @@ from meterite.model.columns import NO_TIME, Decoded, SeriesKey
 from meterite.model.errors import InvalidInputError, MalformedError, TooLargeError
 from meterite.model.time import from_unit, parse_many
 from meterite.wire.gather import too_many
-from meterite.wire.json_exact import load_exact
+from meterite.wire.json_exact import BOM, load_exact
 from meterite.wire.mistaken import CSV_HINT, is_csv
 from meterite.wire.readings_exact import ExactRows
 
@@ -268,7 +268,7 @@ def _looks_like_lines(body: bytes) -> bool:
 
 def _decode_lines_exactly(body: bytes, precision: str | None, readings_max: int) -> Decoded:
     rows = ExactRows(precision, readings_max)
-    start = number = 0
+    start, number = len(BOM) if body.startswith(BOM) else 0, 0
     while start < len(body):
         number += 1
         end = body.find(b"\n", start)

@@ -4,8 +4,10 @@ https://docs.victoriametrics.com/victoriametrics/single-server-victoriametrics/,
 format" and "How to import CSV data".
 
 What this file guarantees: a line that can't be read costs itself alone and is rejected with its number; any bytes give
-columns or an error of ours, in time linear in them. ``null`` is an unknown value, and skipped; infinities, which an
-export writes as texts, are stored. Labels given from without stand above a line's own, an empty one takes one away.
+columns or an error of ours, in time linear in them. A byte order mark is passed over. ``null`` is an unknown value, and
+skipped; infinities, which an export writes as texts, are stored. A key that stands twice is an error, as in all JSON
+here (``readings_json`` says how that is noticed). Labels given from without stand above a line's own, an empty one
+takes one away.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ import msgspec
 import numpy as np
 
 from meterite.model.columns import NO_TIME
-from meterite.model.errors import InvalidInputError
+from meterite.model.errors import InvalidInputError, MalformedError, TooLargeError
 from meterite.model.time import excerpt, from_unit, parse_rfc3339
 from meterite.wire.exposition import seconds_us
 from meterite.wire.gather import Gathered
+from meterite.wire.json_exact import BOM, load_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +48,8 @@ class _Line(msgspec.Struct):
 
 
 _LINES: Final = msgspec.json.Decoder(_Line)
+_KEYS: Final = len(_Line.__struct_fields__)
+_KEYS_APART: Final = (b" :", b"\t:", b"\r:")
 
 
 def decode_import(body: bytes, *, readings_max: int, labels: Mapping[str, str] | None = None) -> Decoded:
@@ -52,12 +57,23 @@ def decode_import(body: bytes, *, readings_max: int, labels: Mapping[str, str] |
     gathered = Gathered(readings_max, counted="line", unit="ms")
     for number, line in _lines(body):
         try:
-            _import(gathered, number, _LINES.decode(line), labels or {})
+            _import(gathered, number, _decode_line(line), labels or {})
         except InvalidInputError as exc:
             gathered.reject(number, exc.code, exc.message)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as exc:
             gathered.reject(number, "json-invalid", f"The line is no series as JSON: {excerpt(str(exc))}.")
     return gathered.decoded()
+
+
+def _decode_line(text: bytes) -> _Line:
+    """MsgspecError, ValueError, RecursionError, or InvalidInputError where a key stands twice."""
+    line = _LINES.decode(text)
+    if text.count(b'":') != _KEYS + len(line.metric) or any(apart in text for apart in _KEYS_APART):
+        try:
+            load_exact(text)
+        except (MalformedError, TooLargeError) as exc:
+            raise InvalidInputError(exc.code, exc.message.replace("The body", "The line", 1)) from exc
+    return line
 
 
 def _import(gathered: Gathered, number: int, line: _Line, labels: Mapping[str, str]) -> None:
@@ -86,7 +102,7 @@ def _value(value: float | str | None) -> float | None:
 
 def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Those that aren't blank, with their numbers, one after the other."""
-    start = number = 0
+    start, number = len(BOM) if body.startswith(BOM) else 0, 0
     while start < len(body):
         number += 1
         end = body.find(b"\n", start)
