@@ -42,6 +42,7 @@ from meterite.api.fast_push import Pushes
 from meterite.api.gate import Gate
 from meterite.api.logs import AccessLog, RequestId, configure_logs, govern_server_logs
 from meterite.api.paths import MetricPaths
+from meterite.api.patience import Patience
 from meterite.api.room import Room
 from meterite.api.unpack import BodyLimits
 from meterite.cli import starting
@@ -197,7 +198,7 @@ class Meterite:
             recorder=lambda: self._service.recorder,
             header=name.encode("ascii"),
         )
-        failures = Failures(door, problems)
+        failures = Failures(Patience(door, settings.body_wait_s()), problems)
         access_log = AccessLog(failures, problems) if settings.access_log else None
         if self._server_state is not None:
             self._server_state[STATE] = Pushes(
@@ -206,6 +207,7 @@ class Meterite:
                 api_key_name=name,
                 body_bytes_max=min(settings.body_bytes_max, settings.unpacked_bytes_max),
                 readings_max=settings.readings_max,
+                body_wait_s=settings.body_wait_s(),
                 told=access_log.write if access_log is not None else None,
             )
         return access_log or failures

@@ -125,6 +125,7 @@ class Settings(PluginSettings):
     body_bytes_max: Size = 32 * MIB
     unpacked_bytes_max: Size = 64 * MIB
     ratio_max: Size = 200
+    body_wait: str = "30s"
     readings_max: Size = 1_000_000
     queue_bytes_max: Size = 64 * MIB
     cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
@@ -205,6 +206,20 @@ class Settings(PluginSettings):
             return value
         is_json = isinstance(value, str) and value.lstrip()[:1] in {"{", "["}
         return AutoCreate.of(_json(value) if is_json else value)
+
+    @field_validator("body_wait")
+    @classmethod
+    def _body_wait(cls, value: str) -> str:
+        try:
+            some = parse_duration(value, place=()) > 0
+        except InvalidInputError:
+            some = False
+        if not some:
+            raise ValueError("must be a duration such as 30s")
+        return value
+
+    def body_wait_s(self) -> float:
+        return parse_duration(self.body_wait, place=()) / 1e6
 
     @field_validator("max_future")
     @classmethod

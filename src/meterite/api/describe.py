@@ -34,13 +34,14 @@ SKIPPED: Final = {
 """The header of an answer that has no room for it elsewhere."""
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_BODY: Final = (400, 403, 413, 415)
+_BODY: Final = (400, 403, 408, 413, 415)
 _MEANINGS: Final = {
     400: "The body is not what it says it is.",
     401: "No valid token came along.",
     403: "The credential may not be used this way.",
     404: "There is no such thing in this org.",
     409: "Its state does not allow this.",
+    408: "The body doesn't come on.",
     413: "The body, or what is in it, is too large.",
     415: "There is no decoder for this content encoding.",
     422: "The request can't be carried out as it is; `detail` leads to the places.",

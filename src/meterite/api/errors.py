@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[e.MeteriteError], int]] = {
     e.NotFoundError: 404,
     e.ConflictError: 409,
     e.ExhaustedError: 409,
+    e.TooSlowError: 408,
     e.TooLargeError: 413,
     e.UnsupportedMediaError: 415,
     e.UnavailableError: 503,
@@ -107,7 +108,7 @@ def problem(
         headers.append((b"x-request-id", request_id.encode()))
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", str(retry_after_s or 1).encode()))
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if status in {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}:
         headers.append((b"connection", b"close"))  # the rest of the body is not wanted
     return body, headers
 
@@ -170,7 +171,7 @@ def _completed(headers: RawHeaders, error: Exception, scope: Scope) -> RawHeader
     """A door's headers, with those that each refusal has."""
     completed = [pair for pair in headers if pair[0] not in {b"connection", b"x-request-id"}]
     completed.append((b"x-request-id", request_id_of(scope).encode()))
-    if isinstance(error, e.TooLargeError):
+    if isinstance(error, e.TooLargeError | e.TooSlowError):
         completed.append((b"connection", b"close"))  # the rest of the body is not wanted
     return completed
 

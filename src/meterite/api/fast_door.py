@@ -8,7 +8,8 @@ owes an answer, and none there while pushes are on their way.
 
 What came in one piece is committed together; what comes meanwhile waits, and reading stops. That bounds what a
 connection holds (a piece and ``TURN_MAX`` pushes), and keeps two pushes of one connection in order where the first one
-fails. Only a body is waited for here: to a head that isn't whole the parser may have an answer already.
+fails. Only a body is waited for here, and not for ever: to a head that isn't whole the parser may have an answer
+already, and a body that doesn't come on is given up by the app.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class FastDoor(HttpToolsProtocol):
         self._pushes: Pushes | None = app_state.get(STATE) if plain else None
         self._turns: deque[_Turn] = deque()
         self._held = b""
+        self._waiting: asyncio.TimerHandle | None = None
         self._within = False
         self._stopping = False
         self._answered_s = 0.0
@@ -84,6 +86,9 @@ class FastDoor(HttpToolsProtocol):
         elif self._held:
             data, self._held = self._held + data, b""
             self._take(data)
+            if self._waiting is not None and not self._held:
+                self._waiting.cancel()
+                self._waiting = None
         else:
             self._take(data)
 
@@ -102,6 +107,8 @@ class FastDoor(HttpToolsProtocol):
                 if stop > size:  # nothing but its body can follow
                     self._unset_keepalive_if_required()
                     self._held = data[start:]
+                    if self._waiting is None:
+                        self._waiting = self.loop.call_later(pushes.body_wait_s, self._waited)
                     return
                 turn = _Turn(self, data[start:stop])
                 turn.push = pushes.begin(asked, data[begin:stop], turn.done)
@@ -206,6 +213,12 @@ class FastDoor(HttpToolsProtocol):
             self._held = b""  # nobody waits for what wasn't begun
         self._hand_over()
         super().connection_lost(exc)
+
+    def _waited(self) -> None:
+        """A body didn't come."""
+        self._waiting = None
+        if not self._turns:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         data, self._held = self._held, b""

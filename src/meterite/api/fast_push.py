@@ -123,6 +123,7 @@ class Pushes:
         api_key_name: str,
         body_bytes_max: int,
         readings_max: int,
+        body_wait_s: float,
         told: Told | None = None,
     ) -> None:
         self._recorder = recorder
@@ -130,6 +131,7 @@ class Pushes:
         self._parameters = _PARAMETERS | {api_key_name}
         self._body_bytes_max = min(body_bytes_max, BODY_BYTES_MAX)
         self._readings_max = readings_max
+        self.body_wait_s = body_wait_s
         self._told = told
         self.asked = functools.lru_cache(HEADS_KEPT)(self._asked)
         """What a head (without its empty line, at most ``HEAD_BYTES_MAX``) asks for; None: nothing for this door."""

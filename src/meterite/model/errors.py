@@ -42,6 +42,12 @@ class TooLargeError(MeteriteError):
     """A bound on bytes, rows or depth was passed."""
 
 
+class TooSlowError(MeteriteError):
+    """The request didn't come on. Nothing was written."""
+
+    again = True
+
+
 class UnsupportedMediaError(MeteriteError):
     """No decoder for this media type or content encoding."""
 
