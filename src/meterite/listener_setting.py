@@ -6,12 +6,13 @@ is no default for either, since nothing else tells who sends.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 from meterite.model.duration import parse_duration
-from meterite.model.errors import InvalidInputError
+from meterite.model.errors import InvalidInputError, SettingsError
 from meterite.model.time import excerpt
 
 KINDS: Final = ("graphite", "graphite-pickle", "statsd", "statsd-tcp")
@@ -108,3 +109,12 @@ def _flush_s(text: Any, number: int) -> float:
     if not FLUSH_MIN_S <= flush_s <= FLUSH_MAX_S:
         raise ValueError(f"number {number} needs as flush a duration from 100ms to 1h, such as 10s")
     return flush_s
+
+
+def cant_listen(setting: ListenerSetting, error: OSError) -> SettingsError:
+    """What the system says of it."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return SettingsError(
+        "listeners",
+        f"listeners: {setting.host} port {setting.port} ({setting.kind}) can't be listened at: {why}",
+    )

@@ -272,13 +272,37 @@ def test_one_worker_of_several(listening):
     until(more)
 
 
-def test_a_port_that_is_taken(start):
-    """Stops the start with one line that says which."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        graphite = listener("graphite", port=taken.getsockname()[1])
-        with pytest.raises(AssertionError, match=f"port {graphite['port']} .*in use") as caught:
-            start(env=environment(graphite))
-        assert "Traceback" not in str(caught.value)
+@pytest.mark.parametrize("kind", ["graphite", "statsd"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_port_that_is_taken(tmp_path, kind, workers):
+    """Stops the start before there is a worker, with one line that says which."""
+    type_ = socket.SOCK_DGRAM if kind == "statsd" else socket.SOCK_STREAM
+    with socket.socket(type=type_) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        server = Server(tmp_path, workers, env=environment(listener(kind, port=port)))
+        try:
+            server.launch()
+            assert server.process.wait(20) == 2
+            said = f"meterite: listeners: 127.0.0.1 port {port} ({kind}) can't be listened at: Address already in use"
+            assert server.text().splitlines() == [said]
+        finally:
+            server.close()
+
+
+def test_another_server_on_the_same_database(start, tmp_path):
+    """Its listeners wait for those that listen, and take over from them."""
+    graphite = listener("graphite")
+    first = start(env=environment(graphite))
+    second = Server(tmp_path, env=environment(graphite))
+    second.database = first.database
+    try:
+        second.start()
+        first.kill()
+        with connect(graphite) as connection:
+            assert second.worker_of(connection.getsockname()[1], graphite["port"])
+    finally:
+        second.close()
 
 
 def test_not_now(listening):

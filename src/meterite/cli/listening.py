@@ -6,16 +6,20 @@ Guaranteed: an address that is named is the one that this very server was told; 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from meterite.listener_setting import cant_listen
 from meterite.model.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from meterite.listener_setting import ListenerSetting
 
 _HERE: Final = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1"})  # noqa: S104 - compared, not bound
 _UVICORN: Final = frozenset({"uvicorn", "uvicorn.exe"})
@@ -61,11 +65,31 @@ class Listening:
         return SettingsError("address", f"{self.host or '*'}, port {self.port}, {why}.")
 
 
+def check_listeners(settings: Sequence[ListenerSetting], lock: Path) -> None:
+    """SettingsError where one couldn't listen; nothing is said where another process, which has the lock, does."""
+    if not settings:
+        return
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for one in settings:
+            family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
+            kind = socket.SOCK_DGRAM if one.kind == "statsd" else socket.SOCK_STREAM
+            error = _try((family, kind, 0, "", (one.host, one.port)))
+            if error is not None:
+                raise cant_listen(one, error)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def _try(found: tuple[Any, ...]) -> OSError | None:
     family, kind, protocol, _, address = found
     try:
         with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)

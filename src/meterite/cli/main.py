@@ -45,6 +45,7 @@ def serve(
     listening.check()
     first_start.ensure_settings(listening)
     settings = starting.check()  # before any worker starts, so that a mistake is told once
+    starting.check_listeners(settings)
     if workers > 1:
         starting.check_handlers(settings)  # one alone tells it as well, and needs plug-ins once only
     serving.serve(host=host, port=port, workers=workers, reload=reload)

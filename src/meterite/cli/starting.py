@@ -39,6 +39,15 @@ def check_handlers(settings: Settings) -> None:
     check_sources(Sources.of(settings))
 
 
+def check_listeners(settings: Settings) -> None:
+    """Whether their ports can be had, in a process whose workers will want them. SettingsError."""
+    from meterite.cli.listening import check_listeners
+    from meterite.storage.database import sqlite_path
+
+    path = sqlite_path(settings.database_url)
+    check_listeners(settings.listeners, path.with_name(f"{path.name}.listeners.lock"))
+
+
 def database_url(*, err: bool = False) -> str:
     """Of a file that is there and can be used; where there is none that is said on stdout, or on stderr."""
     import typer

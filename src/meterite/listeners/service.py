@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from meterite.listener_setting import cant_listen
 from meterite.listeners.intake import Intake
 from meterite.listeners.keeper import Keeper, Record, Tally
 from meterite.listeners.statsd import Intervals, UdpListener
@@ -129,11 +130,7 @@ class Listeners:
             try:
                 await listener.open()
             except OSError as exc:
-                raise SettingsError(
-                    "listeners",
-                    f"listeners: {setting.host} port {setting.port} ({setting.kind}) can't be listened at: "
-                    f"{os.strerror(exc.errno) if exc.errno else exc}",
-                ) from exc
+                raise cant_listen(setting, exc) from exc
             log.info(
                 "listener.open", kind=setting.kind, host=setting.host, port=setting.port, org=setting.org
             )
