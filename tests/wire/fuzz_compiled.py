@@ -21,16 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sanitizers import load
+from wire.changes import changed
 
 CORPUS = Path(__file__).parent / "corpus"
 MODULES = {"lp": "_line_protocol", "rw1": "_remote_write"}
-PIECES = (
-    b"\n", b"\r\n", b" ", b",", b"=", b'"', b"\\", b"\\ ", b"#", b"-", b".", b"e", b"i", b"u", b"t", b"n", b"0", b"9",
-    b"1.5", b"-2e-3", b"1e308", b"1e400", b"9" * 19, b"9" * 40, b"0." + b"0" * 30 + b"1", b"true", b"FALSE", b"nan",
-    b"value=1", b",a=1", b"m v=1 1000\n", b'm,a=b v=1,t="x\ny",w=2u 5t\n', b"\x00", b"\xff", "é".encode(),
-    b"\xef\xbb\xbf", b"\x0a", b"\x12", b"\x10\x09", b"\x80\x80\x01", b"\x12\x07\x10\x80\x80\x80\x80\x80\x34",
-    b"\x0a\x0d\x0a\x0b\x0a\x08__name__\x12\x01m",
-)  # fmt: skip
 READINGS_MAX = 1000
 UNITS = ("ns", "us", "ms", "s", "m", "h", "auto")
 
@@ -59,27 +53,6 @@ def write():
     return body
 
 
-def changed(body, bodies):
-    """The body with some bytes other than they were."""
-    body = bytearray(body)
-    for _ in range(random.choice((1, 1, 1, 2, 3, 8))):
-        at = random.randrange(len(body) + 1)
-        match random.randrange(5):
-            case 0:
-                body[at:at] = random.choice(PIECES)
-            case 1:
-                del body[at : at + random.choice((1, 1, 2, 5, 40))]
-            case 2:
-                body[at : at + 1] = bytes([random.randrange(256)])
-            case 3:
-                other = random.choice(bodies)
-                start = random.randrange(len(other) + 1)
-                body[at:at] = other[start : start + random.choice((4, 20, 100))]
-            case _:
-                del body[at:]
-    return bytes(body)
-
-
 def said(decode, body):
     from meterite.model.errors import MeteriteError
 
@@ -102,13 +75,14 @@ def main(form, library, seconds, seed):
 
     assert compiled.COMPILED
     random.seed(seed)
-    bodies = [path.read_bytes() for path in sorted((CORPUS / form).glob(f"*.{form}"))]
+    corpus = [path.read_bytes() for path in sorted((CORPUS / form).glob(f"*.{form}"))]
+    bodies = corpus * 2  # the second half is replaced by what became of them
     small = {"lp": compiled.Lines, "rw1": compiled.Writes}[form](4000)  # which is full now and then
     names = Names()
     count = taken = 0
     end = time.monotonic() + float(seconds)
-    while count < len(bodies) or time.monotonic() < end:
-        body = bodies[count] if count < len(bodies) else changed(random.choice(bodies), bodies)
+    while count < len(corpus) or time.monotonic() < end:
+        body = corpus[count] if count < len(corpus) else changed(random.choice(bodies), bodies)
         if form == "rw1":
             body = write() if random.random() < 0.3 else body
             how = {"message": remote_write.MESSAGE_1, "names": names, "readings_max": READINGS_MAX}
@@ -127,7 +101,7 @@ def main(form, library, seconds, seed):
             assert said(lambda _body, compact=compact: compact, body) == plain, (how, body)
         count += 1
         if len(body) < 4000 and random.random() < 0.02:
-            bodies[random.randrange(len(bodies))] = body
+            bodies[random.randrange(len(corpus), len(bodies))] = body
     print(f"{count} bodies, {taken} of them taken by the compiled decoder")
 
 

@@ -34,6 +34,8 @@ def outcome(decode, body):
 
 
 def readings(decoded):
+    """Of which each series has one."""
+    assert set(decoded.key_index.tolist()) == set(range(len(decoded.keys)))
     keys = [decoded.keys[n] for n in decoded.key_index.tolist()]
     times = [None if at == NO_TIME else at for at in decoded.at_us.tolist()]
     values = [value if math.isfinite(value) else str(value) for value in decoded.values.tolist()]

@@ -152,9 +152,12 @@ def _at_us(time: object) -> int:
             us = int(whole) * SECOND_US + int((fraction or "")[:6].ljust(6, "0"))
             return _checked(-us if sign == "-" else us)
         time = _in_other_words(time)
-    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+    if isinstance(time, bool) or not isinstance(time, int | float):
         raise InvalidInputError("time-invalid", "A time must be seconds since 1970.")
-    return _checked(time * SECOND_US if isinstance(time, int) else math.floor(time * SECOND_US))
+    exact_us = time * SECOND_US
+    if isinstance(exact_us, float) and not math.isfinite(exact_us):
+        raise InvalidInputError("time-invalid", "A time must be finite, in seconds since 1970.")
+    return _checked(math.floor(exact_us))
 
 
 def _in_other_words(text: str) -> float:

@@ -159,6 +159,8 @@ def _decode_entries(
     kinds = set(map(type, readings))
     if kinds == {list} and columns:
         counts = list(map(len, readings))
+        if not all(counts):
+            raise _DoubtError  # A series without readings is none.
         count = sum(counts)
         key_index = np.repeat(key_index, counts)
         flat: Sequence[Any] = readings[0] if len(readings) == 1 else list(chain.from_iterable(readings))
