@@ -24,7 +24,9 @@ from meterite.api.fast_push import HEAD_BYTES_MAX
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn._types import ASGISendEvent
     from uvicorn.config import Config
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from meterite.api.fast_push import OnItsWay, Pushes
@@ -140,6 +142,8 @@ class FastDoor(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._pushes = None  # what follows is another protocol's, or nobody's
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None:
+            _send_unchunked(self.cycle)
 
     def on_message_complete(self) -> None:
         self._within = False
@@ -224,3 +228,24 @@ class FastDoor(HttpToolsProtocol):
         data, self._held = self._held, b""
         if data:
             super().data_received(data)
+
+
+def _send_unchunked(cycle: RequestResponseCycle) -> None:
+    """HTTP/1.0 knows no chunks (RFC 9112 section 7.1): an answer of unknown length ends with its connection.
+
+    uvicorn would send chunks. It is led to count each piece as all that is expected.
+    """
+    send = cycle.send
+    ends_by_closing = False
+
+    async def sending(message: ASGISendEvent) -> None:
+        nonlocal ends_by_closing
+        if message["type"] == "http.response.start":
+            ends_by_closing = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if ends_by_closing:
+                cycle.chunked_encoding = False
+        elif ends_by_closing and message["type"] == "http.response.body":
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = sending  # type: ignore[method-assign]  # a request of this protocol is rare: no class of its own
