@@ -41,6 +41,32 @@ def test_bounded(monkeypatch):
     assert found == [False, True, True]
 
 
+def test_metrics_bounded_by_bytes(monkeypatch):
+    """Descriptions may be long; the oldest go first, what is kept again is counted once, what is dropped no more."""
+    monkeypatch.setattr(catalog, "METRICS_BYTES_KEPT", 25_000)
+
+    def known(code, letters=10_000):
+        spec = MetricSpec(code=code, name=code, description="d" * letters)
+        return Known(Metric(id=1, org="here", spec=spec), 7, None)
+
+    def codes():
+        return [code for _, code in kept.metrics]
+
+    kept = Kept()
+    for code in "abba":
+        kept.keep_metric("here", known(code))
+    assert codes() == ["b", "a"]
+    kept.keep_metric("here", known("c"))
+    assert codes() == ["a", "c"]
+    kept.drop(7, "a")
+    kept.drop(7, "a")
+    kept.keep_metric("here", known("d"))
+    assert codes() == ["c", "d"]
+    kept.keep_metric("here", known("d", letters=1))
+    kept.keep_metric("here", known("e"))
+    assert codes() == ["c", "d", "e"]
+
+
 def test_series_bounded_by_bytes(monkeypatch):
     """Labels may be long; the oldest go first, and one that is kept again is counted once."""
     monkeypatch.setattr(catalog, "SERIES_BYTES_KEPT", 4000)

@@ -6,6 +6,7 @@ never rests on it. A refusal doesn't either: before anyone is told "no such metr
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from meterite.storage.interface import SeriesLimits, Store
 
 METRICS_KEPT: Final = 100_000
+METRICS_BYTES_KEPT: Final = 128 * 1024 * 1024
+"""About. As metrics usually are, all of them take less; with texts as long as they may be one takes 45 KB."""
+_METRIC_BYTES: Final = 600
+"""Of memory for a metric beside its texts, as measured."""
 SERIES_KEPT: Final = 400_000
 SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
 """About. What usually is kept takes less; labels as long as they may be took 70 KB a series."""
@@ -115,7 +120,7 @@ def _truncates(metrics: Mapping[str, Known | None]) -> bool:
 
 
 class Kept:
-    """What this worker keeps of the catalogue, true as of ``version``. Bounded, series by bytes; the oldest goes first.
+    """What this worker keeps of the catalogue, true as of ``version``. Bounded by bytes; the oldest goes first.
 
     Whole requests' keys are kept, too, where each had its series: who sends the same series again and again (most do)
     is resolved by one comparison of lists, which costs nothing a key that is the same object as before.
@@ -126,12 +131,13 @@ class Kept:
         self._requests: OrderedDict[tuple[str, int], Resolution] = OrderedDict()
         self._request_names = 0
         self.metrics: OrderedDict[tuple[str, str], Known] = OrderedDict()
+        self._metric_bytes = 0
         self.series: OrderedDict[tuple[int, Labels], int] = OrderedDict()
         self._series_bytes = 0
         self.orgs: dict[int, str] = {}
 
     def drop(self, org_id: int, code: str) -> None:
-        self.metrics.pop((self.orgs.get(org_id, ""), code), None)
+        self._drop_metric(self.orgs.get(org_id, ""), code)
         self._requests.clear()
         self._request_names = 0
 
@@ -151,10 +157,18 @@ class Kept:
             self._request_names -= _names(oldest.keys)
 
     def keep_metric(self, org: str, known: Known) -> None:
+        self._drop_metric(org, known.metric.code)
         self.metrics[org, known.metric.code] = known
+        self._metric_bytes += _metric_bytes(known)
         self.orgs[known.org_id] = org
-        while len(self.metrics) > METRICS_KEPT:
-            self.metrics.popitem(last=False)
+        while len(self.metrics) > METRICS_KEPT or self._metric_bytes > METRICS_BYTES_KEPT:
+            _, oldest = self.metrics.popitem(last=False)
+            self._metric_bytes -= _metric_bytes(oldest)
+
+    def _drop_metric(self, org: str, code: str) -> None:
+        before = self.metrics.pop((org, code), None)
+        if before is not None:
+            self._metric_bytes -= _metric_bytes(before)
 
     def keep_series(self, metric_id: int, labels: Labels, series: int) -> None:
         if (metric_id, labels) not in self.series:
@@ -167,6 +181,12 @@ class Kept:
 
 def _names(keys: list[SeriesKey]) -> int:
     return len(keys) + sum([len(key.labels) for key in keys])
+
+
+def _metric_bytes(known: Known) -> int:
+    spec = known.metric.spec
+    texts = (spec.code, spec.name, spec.unit, spec.description)
+    return _METRIC_BYTES + sum([sys.getsizeof(text) for text in texts if text is not None])
 
 
 def _bytes_of(labels: Labels) -> int:
