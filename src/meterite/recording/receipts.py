@@ -1,11 +1,12 @@
 """What became of a push, as the doors tell it; and how it is kept for one that is sent again.
 
-What this file guarantees: a receipt that was kept comes back equal, and answers no other body; of very many that were
-rejected the first come back, and how many more there were.
+What this file guarantees: a receipt that was kept comes back equal, and answers no other body; what is kept of one is
+bounded by bytes, so that of very many that were rejected the first come back, and how many more there were.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 REJECTED_KEPT_MAX: Final = 1000
 """As many as a receipt shows."""
+RECEIPT_BYTES_MAX: Final = 16 * 1024
+"""As much is kept of one, packed: a thousand rejected for the same few reasons take 5 KB."""
+_PACKED_FROM_BYTES: Final = 512
+_PACKED: Final = b"x"
+"""What zlib's format begins with; JSON begins otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,30 @@ class _KeptOne(msgspec.Struct, gc=False):
 
 def encode_kept(receipt: Receipt) -> bytes:
     """As it stands when its readings are written, but for what the commit says by itself."""
-    shown = [(one.index, one.code, one.reason) for one in receipt.rejected[:REJECTED_KEPT_MAX]]
-    full, events = receipt.events is not None, list(receipt.events or ())
-    kept = _Kept(receipt.accepted, shown, receipt.counted, full, events, receipt.events_more, receipt.skipped)
-    kept.rejected_more = len(receipt.rejected) - len(shown)
-    return msgspec.json.encode(kept)
+    shown = REJECTED_KEPT_MAX
+    while len(data := _packed(_kept_of(receipt, shown))) > RECEIPT_BYTES_MAX and shown:
+        shown //= 2
+    return data
+
+
+def _kept_of(receipt: Receipt, shown: int) -> _Kept:
+    """With as many at most of what there may be many of."""
+    rejected = [(one.index, one.code, one.reason) for one in receipt.rejected[:shown]]
+    full, events = receipt.events is not None, list((receipt.events or ())[:shown])
+    kept = _Kept(receipt.accepted, rejected, receipt.counted, full, events, receipt.events_more)
+    kept.events_more += len(receipt.events or ()) - len(events)
+    kept.skipped = receipt.skipped
+    kept.rejected_more = len(receipt.rejected) - len(rejected)
+    return kept
+
+
+def _packed(kept: _Kept) -> bytes:
+    data = msgspec.json.encode(kept)
+    return data if len(data) < _PACKED_FROM_BYTES else zlib.compress(data, 1)
+
+
+def _unpacked(data: bytes) -> bytes:
+    return zlib.decompress(data) if data.startswith(_PACKED) else data
 
 
 def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
@@ -87,7 +112,7 @@ def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
 
 def kept_receipt(kept: KeptReceipt) -> Receipt:
     """The first answer."""
-    one = msgspec.json.decode(kept.data, type=_Kept)
+    one = msgspec.json.decode(_unpacked(kept.data), type=_Kept)
     receipt = Receipt(
         one.accepted,
         [Rejected(*row) for row in one.rejected],

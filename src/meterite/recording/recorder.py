@@ -258,7 +258,9 @@ class Recorder:
             return _with_all(told, done) if full else told
 
         if once is not None:
-            append.once = replace(once, data=lambda done: encode_kept(receipt_of(done)))
+            append.once = replace(
+                once, data=(lambda done: encode_kept(receipt_of(done))) if full else encode_kept(receipt)
+            )
         if full:
             await self._lanes.read(self._store.prepare, append)
         await self._group.add(append)
