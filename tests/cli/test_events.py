@@ -48,7 +48,7 @@ class File:
             np.array([metric.series_first]),
             np.zeros(1, np.uint32),
             np.array([next(self.ticks)]),
-            np.array([reading]),
+            np.array([reading], np.float64),
         )
         append = Append(catalog.org_id(org), catalog.changed(0)[0], batch)
         self.store.commit([append])
