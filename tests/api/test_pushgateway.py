@@ -70,6 +70,21 @@ def test_post_replaces_metrics_of_the_same_name(client):
     assert values(client, "b") == {(): [3, None]}
 
 
+def test_current_outlives_its_series(client):
+    """A marker never becomes current, in whatever way it is asked for: the last number stays, with its time."""
+    client.put(GROUP, content=b'a{x="1"} 1\n')
+    client.put(GROUP, content=b'a{x="2"} 2\n')
+    before = client.get("/metric/a").json()
+    client.delete(GROUP)
+    assert values(client, "a") == {(("x", "1"),): [1, None], (("x", "2"),): [2, None]}
+    (listed,) = [one for one in client.get("/metric/").json() if one["code"] == "a"]
+    for metric in (client.get("/metric/a").json(), listed):
+        for name in ("current_reading", "current_reading_at", "last_reading", "last_reading_at"):
+            assert metric[name] == before[name], name
+    assert (before["current_reading"], before["last_reading"]) == (2, 1)
+    assert client.post("/metric/a/deactivate").json()["current_reading"] == 2
+
+
 def test_delete(client):
     """202, again and where there never was such a group; only this group's series end, once."""
     client.put(GROUP, content=b"a 1\n")
