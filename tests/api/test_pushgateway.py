@@ -78,9 +78,9 @@ def test_current_outlives_its_series(client):
     client.delete(GROUP)
     assert values(client, "a") == {(("x", "1"),): [1, None], (("x", "2"),): [2, None]}
     (listed,) = [one for one in client.get("/metric/").json() if one["code"] == "a"]
-    for metric in (client.get("/metric/a").json(), listed):
+    for shown in (client.get("/metric/a").json(), listed):
         for name in ("current_reading", "current_reading_at", "last_reading", "last_reading_at"):
-            assert metric[name] == before[name], name
+            assert shown[name] == before[name], name
     assert (before["current_reading"], before["last_reading"]) == (2, 1)
     assert client.post("/metric/a/deactivate").json()["current_reading"] == 2
 

@@ -219,8 +219,8 @@ class Metric(MetricBase):
     org: str
     active: bool = True
     current_reading: float | None = None
-    """The reading with the latest `reading_at`, over all series. What is no number (NaN, infinities, the stale marker of
-    a series that ended) is none, so that the last number stays; nor is a sum that became infinite."""
+    """The reading with the latest `reading_at`, over all series. What is no number (NaN, infinities, the stale marker
+    of a series that ended) is none, so that the last number stays; nor is a sum that became infinite."""
     current_reading_at: datetime | None = None
     last_reading: float | None = None
     """The one before it."""
