@@ -48,7 +48,13 @@ def influx_1(answer):
 def influx_2(answer):
     assert answer.headers["content-type"] == "application/json"
     assert set(answer.json()) == {"code", "message"}
-    words = {400: "invalid", 401: "unauthorized", 413: "request too large", 415: "unsupported media type"}
+    words = {
+        400: "invalid",
+        401: "unauthorized",
+        405: "method not allowed",
+        413: "request too large",
+        415: "unsupported media type",
+    }
     assert answer.json()["code"] == words[answer.status_code]
     return answer.json()["message"]
 
@@ -188,3 +194,15 @@ def test_skipped(client):
             assert (path, answer.status_code, answer.content.strip(b"{}")) == (path, status, b"")
             assert (path, answer.headers.get("meterite-skipped")) == (path, "1")
     assert "meterite-skipped" not in client.post("/write", content="m value=1").headers
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in WRITES}))
+def test_a_method_that_is_not_taken(client, path):
+    """405 and what is, in the protocol's shape."""
+    answer = client("PATCH", path, content=b"{}", headers={"content-type": PROTOBUF})
+    assert answer.status_code == 405
+    taken = {method for method, one in DOORS if one == path}
+    assert set(answer.headers["allow"].split(", ")) >= taken
+    sentence = SHAPES[door_of(path)](answer)
+    assert all(method in sentence for method in taken)
+    assert "x-request-id" in answer.headers

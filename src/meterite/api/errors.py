@@ -40,6 +40,7 @@ STATUSES: Final[dict[type[e.MeteriteError], int]] = {
     e.UnauthorizedError: 401,
     e.ForbiddenError: 403,
     e.NotFoundError: 404,
+    e.MethodError: 405,
     e.ConflictError: 409,
     e.ExhaustedError: 409,
     e.TooSlowError: 408,

@@ -45,6 +45,7 @@ _LINE_BYTES_SHOWN: Final = 200
 _WORDS: Final = {
     401: "unauthorized",
     403: "forbidden",
+    405: "method not allowed",
     413: "request too large",
     415: "unsupported media type",
     503: "unavailable",

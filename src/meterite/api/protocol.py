@@ -9,11 +9,13 @@ that a route doesn't know are the client's own business.
 from __future__ import annotations
 
 from abc import abstractmethod
+from http import HTTPStatus
 from inspect import signature
 from typing import TYPE_CHECKING, Final
 
 from fastapi import Request, Response
 from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException
 
 from meterite.api.gate import CREDENTIAL
 from meterite.api.route import PlaceRoute
@@ -21,6 +23,7 @@ from meterite.model.errors import (
     DamagedError,
     ForbiddenError,
     MeteriteError,
+    MethodError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
@@ -29,7 +32,7 @@ from meterite.model.errors import (
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
@@ -42,6 +45,7 @@ SKIPPED: Final = "Meterite-Skipped"
 _OWN_STATUS: Final[dict[type[MeteriteError], int]] = {
     UnauthorizedError: 401,
     ForbiddenError: 403,
+    MethodError: 405,
     TooLargeError: 413,
     UnsupportedMediaError: 415,
 }
@@ -120,8 +124,18 @@ def refuse_cookie(scope: Scope) -> None:
 
 def refusal_at_door(error: Exception, scope: Scope) -> Response | None:
     """How the door that was asked tells of the error; None where none was, and for faults of ours."""
+    allow: Mapping[str, str] = {}
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = error.headers or {}
+        error = MethodError(
+            "method-not-allowed", f"Only {allow.get('Allow', 'other methods')} is taken here."
+        )
     if not isinstance(error, MeteriteError) or isinstance(error, DamagedError):
         return None
     path = get_route_path(scope)
     door = next((door for place, door in ProtocolRoute.doors.items() if place.match(path)), None)
-    return None if door is None else door.refusal(error, Request(scope))
+    if door is None:
+        return None
+    refusal = door.refusal(error, Request(scope))
+    refusal.headers.update(allow)
+    return refusal

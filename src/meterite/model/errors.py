@@ -34,6 +34,10 @@ class NotFoundError(MeteriteError):
     """No such thing in this org; another org's thing answers exactly the same."""
 
 
+class MethodError(MeteriteError):
+    """The place is there and doesn't take what is to be done to it."""
+
+
 class ConflictError(MeteriteError):
     """The thing is in a state that does not allow this."""
 
