@@ -190,6 +190,17 @@ def test_what_is_rejected(line, column, code):
     assert [row[1] for row in rows(decoded)] == ["before_v"]
 
 
+@pytest.mark.parametrize(
+    ("precision", "time", "looks_like"),
+    [("ms", 1769860800 * 10**9, "ns"), ("s", 1769860800 * 10**6, "us"), ("s", 1769860800 * 10**3, "ms")],
+)
+def test_times_out_of_range_by_their_unit(precision, time, looks_like):
+    """Are told which unit they look like."""
+    (rejected,) = decode(b"m v=1 %d" % time, precision).rejected
+    assert rejected.code == "time-unit"
+    assert f"looks like {looks_like}" in rejected.reason
+
+
 def test_a_rejected_line_leaves_nothing():
     """Neither the good fields beside the bad one, nor a series that a metric would be made for."""
     decoded = decode(b"m a=1,b=NaN\nm,x=1 c=1 never\nn v=1")

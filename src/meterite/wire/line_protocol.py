@@ -24,7 +24,16 @@ from typing import TYPE_CHECKING, Final
 from meterite.model.check import check_code, check_labels
 from meterite.model.columns import NO_TIME, SeriesKey
 from meterite.model.errors import InvalidInputError
-from meterite.model.time import HOUR_US, MINUTE_US, SECOND_US, check_range, excerpt
+from meterite.model.time import (
+    AT_FIRST_US,
+    AT_LAST_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    check_range,
+    excerpt,
+    from_unit,
+)
 from meterite.wire.gather import Gathered
 from meterite.wire.names import Names
 
@@ -240,7 +249,10 @@ class _Lines:
             size = abs(time)
             unit = next((each for below, each in _AUTO_BELOW if size < below), NANOSECONDS)
         times, per = _SCALES[unit]
-        return check_range(time * times // per)
+        at_us = time * times // per
+        if AT_FIRST_US <= at_us <= AT_LAST_US:
+            return at_us
+        return from_unit(time, unit) if unit in _MISTAKABLE else check_range(at_us)  # says what it looks like
 
     # ------------------------------------------------------------------------------------------------
     # The exact way.
