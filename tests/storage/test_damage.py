@@ -14,6 +14,7 @@ from meterite.model.errors import DamagedError
 from meterite.model.metric import ConflictPolicy, MetricSpec
 from meterite.storage import compaction, journal_sort, run_writer, work
 from meterite.storage.compaction import Compactor
+from meterite.storage.database import PAGE_BYTES
 from meterite.storage.interface import Append
 from meterite.storage.maintenance import compact
 from meterite.storage.work import EVERYTHING, AsideError
@@ -76,7 +77,7 @@ class Stored:
             (blob,) = conn.execute(f"SELECT {column} FROM {table} ORDER BY rowid LIMIT 1").fetchone()
         content = bytearray(self.place.path.read_bytes())
         middle = len(blob) // 2
-        page = content.find(blob[middle : middle + 64]) // 16_384 * 16_384
+        page = content.find(blob[middle : middle + 64]) // PAGE_BYTES * PAGE_BYTES
         assert page > 0
         content[page : page + 4] = b"\xff\xff\xff\xf0"
         self.place.path.write_bytes(content)

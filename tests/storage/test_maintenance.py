@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from meterite.model.metric import ConflictPolicy
-from meterite.storage import journal_sort, run_writer
+from meterite.storage import database, journal_sort, run_writer
 from meterite.storage.compaction import Compactor
+from meterite.storage.database import PAGE_BYTES
 from meterite.storage.interface import Append
 from meterite.storage.maintenance import compact, verify
 from meterite.storage.windows import window_of, window_starts
@@ -115,6 +116,28 @@ def test_compact_leaves_one_run_a_month_and_nothing_else(pair):
     assert not pair.store.database.wal_bytes()
     report = verify(pair.place.url)
     assert report.ok, report.lines
+
+
+@pytest.mark.parametrize("page_bytes", [PAGE_BYTES, 16_384])
+def test_a_file_keeps_the_pages_that_it_was_made_with(place, monkeypatch, page_bytes):
+    """Those of files that were made before are larger; what was free is told by them."""
+    place.path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "PAGE_BYTES", page_bytes)
+        pair = filled(place)
+    finish(pair.store, Limits(journal_readings=1, tombstone_delay_s=0))
+    pair.push([("here", "sum", 1, YEAR_2030 - DAY, 0.5)])
+    pair.check()
+    pair.store.close()
+    before = place.path.stat().st_size
+    lines = []
+    compact(place.url, lines.append)
+    free = (before - place.path.stat().st_size) / (1 << 20)
+    assert f"; {free:.1f} MiB were free" in lines[-1]
+    pair.store = pair.opened()
+    pair.check()
+    assert rows(pair, "PRAGMA page_size") == [(page_bytes,)]
+    pair.close()
 
 
 def test_compact_beside_an_open_stream_leaves_what_it_reads(pair):

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from meterite.storage.database import PAGE_BYTES
 from meterite.storage.journal import driver
 from meterite.storage.journal_index import NO_ORG
 from meterite.storage.journalrow import READING_BYTES_MIN
@@ -20,7 +21,7 @@ from meterite.storage.schema import JOURNAL_ROW_BITS
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-COMMIT_WAL_BYTES: Final = 3 * 16_384
+COMMIT_WAL_BYTES: Final = 3 * PAGE_BYTES
 """Pages that a commit writes into the log beside its blobs, about."""
 
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 LOCK_WAIT_S: Final = 5.0
 BUSY_WAIT_S: Final = 1.0
 LOCK_POLL_S: Final = 0.0005
-PAGE_BYTES: Final = 16_384
+PAGE_BYTES: Final = 8192
+"""Of a file that is made; one keeps for ever what it was made with."""
 CHECKPOINT_BYTES: Final = 4 << 20
 LOCKED_CHECKPOINT_BYTES: Final = 8 << 20
 """As much is moved while writers wait; more than that, beside them."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.alarm_snapshot import encode_parts, read_snapshot, snapshot_row
-from meterite.storage.database import driver_of
+from meterite.storage.database import PAGE_BYTES, driver_of
 from meterite.storage.work import STEP_S
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class EventUpkeep:
             with self._work.write() as conn:
                 gone = _remove_some(driver_of(conn), list(handlers), waiting)
             self._work.done.swept_rows += gone
-            self._work.logged(gone * 16_384)
+            self._work.logged(gone * PAGE_BYTES)
             yield
 
     def _is_open(self, handlers: list[int], row_id: int) -> bool:

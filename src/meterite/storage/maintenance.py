@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from meterite.model.errors import MeteriteError
 from meterite.storage.audit import Audit
 from meterite.storage.compaction import Compactor
-from meterite.storage.database import PAGE_BYTES, sqlite_path
+from meterite.storage.database import sqlite_path
 from meterite.storage.journal import driver
 from meterite.storage.store import SqliteStore
 from meterite.storage.work import EVERYTHING, AsideError
@@ -102,7 +102,8 @@ def _summary(store: SqliteStore, free: int) -> str:
         raw = driver(conn)
         query = "SELECT count(*), coalesce(sum(count), 0), coalesce(sum(bytes), 0), count(dead_at) FROM run"
         runs, readings, size, dead = raw.execute(query).fetchone()
+        (page_bytes,) = raw.execute("PRAGMA page_size").fetchone()
     each = f", {size / readings:.2f} bytes a reading" if readings else ""
     waiting = f" {dead} old runs wait until nobody reads them." if dead else ""
-    back = free * PAGE_BYTES / (1 << 20)
+    back = free * page_bytes / (1 << 20)
     return f"{readings} readings in {runs} runs{each}; {back:.1f} MiB were free.{waiting}"

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from meterite.storage.backlog import last_id_of
+from meterite.storage.database import PAGE_BYTES
 from meterite.storage.journal import driver
 from meterite.storage.live_runs import orgs_with_runs, read_live_runs
 from meterite.storage.schema import MOVE_EVENTS, SEGMENT_BITS
@@ -143,7 +144,7 @@ class Sweeper:
                 gone = _delete_some(conn, statements, waiting)
             left -= gone
             self._work.done.swept_rows += gone
-            self._work.logged(gone * 16_384)
+            self._work.logged(gone * PAGE_BYTES)
             self._work.checkpoint()
 
     def vacuum(self) -> bool:
