@@ -26,6 +26,7 @@ NAMES = (
     "line_protocol",
     "otlp",
     "remote_write",
+    "many_series",
     "exposition",
     "disk",
     "reading_back",

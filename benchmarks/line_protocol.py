@@ -2,7 +2,8 @@
 
 1,000 series in each request of 5,000 lines: one field a line, and ten. Decoding is measured in this process, compiled
 and plain by turns. Both servers get the same bodies, each in a process of its own that is new each turn, by turns; a
-first part of the requests, in which series are new, isn't measured. Ours goes on to be measured until it rests.
+first part of the requests, in which series are new, isn't measured. Both go on to be measured until they rest; ours is
+then compacted to its last tier, which it would be when the month is over, in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from benchmarks.load import request, send
 from benchmarks.measure import Row, median, own_cpu_s
 from benchmarks.post_readings import rest
 from benchmarks.servers import TOKEN, Server, meterite, peer
+from benchmarks.stores import apart
+from meterite.storage.compaction import Compactor
+from meterite.storage.store import SqliteStore
+from meterite.storage.work import EVERYTHING
 from meterite.wire import compiled, line_protocol
 from meterite.wire.names import Names
 
@@ -87,12 +92,14 @@ def _decoded(decode: Decode, body: bytes) -> float:
 def _whole(what: str, fields: int, count: int, turns: int) -> list[Row]:
     rng = np.random.default_rng(1)
     bodies = [_body(rng, n, fields) for n in range(WARM + count)]
-    found: dict[str, list[tuple[float, float]]] = {OURS: [], THEIRS: []}
+    found: dict[str, list[tuple[float, float, float]]] = {OURS: [], THEIRS: []}
     for _ in range(turns):
         for name, figures in found.items():
             figures.append(_sent(name, bodies))
     readings = count * LINES * fields / 1e6
-    (ours, rested), (theirs, _) = (map(median, zip(*each, strict=True)) for each in found.values())
+    (ours, rested, last), (theirs, theirs_rested, _) = (
+        map(median, zip(*each, strict=True)) for each in found.values()
+    )
     how = f"{HOSTS:,} hosts, median of {turns} servers by turns, {readings:g} M readings each"
     return [
         Row(
@@ -109,6 +116,13 @@ def _whole(what: str, fields: int, count: int, turns: int) -> list[Row]:
             note=f"{rested / readings:.2f} µs until the server rests",
         ),
         Row("the same, VictoriaMetrics", theirs / readings, "µs", note="not durable when it answers"),
+        Row(
+            f"`POST /write`, {what}: CPU to the last tier ÷ VictoriaMetrics' until it rests",
+            last / theirs_rested,
+            "×",
+            1.0,
+            note=f"{last / readings:.2f} to {theirs_rested / readings:.2f} µs a reading",
+        ),
     ]
 
 
@@ -116,16 +130,33 @@ def _server(name: str, directory: Path) -> AbstractContextManager[Server]:
     return meterite(directory) if name == OURS else peer(_VICTORIA, directory, "/health")
 
 
-def _sent(name: str, bodies: list[bytes]) -> tuple[float, float]:
-    """The CPU up to the last answer and, of ours, until the server rests."""
+def _sent(name: str, bodies: list[bytes]) -> tuple[float, float, float]:
+    """The CPU up to the last answer, until the server rests, and, of ours, with all compacted to the last tier."""
     place = f"/write?x-auth-token={TOKEN}" if name == OURS else "/write"
     requests = [request("POST", place, body, TOKEN, "text/plain") for body in bodies]
-    with tempfile.TemporaryDirectory() as directory, _server(name, Path(directory)) as server:
-        send(server.port, requests[:WARM], connections=1, total=WARM)
-        before = server.cpu_s()
-        send(server.port, requests[WARM:], connections=CONNECTIONS, total=len(requests) - WARM)
-        answered = server.cpu_s() - before
-        return answered, rest(server) - before if name == OURS else answered
+    with tempfile.TemporaryDirectory() as directory:
+        with _server(name, Path(directory)) as server:
+            send(server.port, requests[:WARM], connections=1, total=WARM)
+            before = server.cpu_s()
+            send(server.port, requests[WARM:], connections=CONNECTIONS, total=len(requests) - WARM)
+            answered = server.cpu_s() - before
+            rested = rest(server) - before
+        more = apart(_to_the_last_tier, directory) if name == OURS else 0.0
+        return answered, rested, rested + more
+
+
+def _to_the_last_tier(directory: str) -> float:
+    """The CPU of what compaction has still to do."""
+    store = SqliteStore(Path(directory) / "meterite.db")
+    store.open()
+    compactor = Compactor(store, EVERYTHING)
+    before = own_cpu_s()
+    while compactor.run_once():
+        pass
+    used = own_cpu_s() - before
+    compactor.close()
+    store.close()
+    return used
 
 
 def _body(rng: np.random.Generator, turn: int, fields: int) -> bytes:

@@ -67,8 +67,17 @@ def cpu_s(pid: int) -> float:
 
 def resident_bytes(pid: int) -> int:
     """Of another process: what it holds in memory now."""
+    return _status_bytes(pid, "VmRSS:")
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """Of another process: the most that it ever held."""
+    return _status_bytes(pid, "VmHWM:")
+
+
+def _status_bytes(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(pid)
 

@@ -120,7 +120,7 @@ def _body(series: int, samples: int, number: int) -> bytes:
     """Times go on from request to request, a second a sample: Prometheus takes nothing out of order."""
     first_ms = (int(time.time()) // 3600 - 1) * 3_600_000 + number * samples * 1000
     return bytes(
-        snappy.compress_raw(b"".join(_field(1, _series(n, samples, first_ms, number)) for n in range(series)))
+        snappy.compress_raw(b"".join(field(1, _series(n, samples, first_ms, number)) for n in range(series)))
     )
 
 
@@ -132,20 +132,24 @@ def _series(number: int, samples: int, first_ms: int, turn: int) -> bytes:
         "job": "node",
         "mode": "user",
     }
-    parts = [
-        _field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in labels.items()
-    ]
+    parts = [field(1, field(1, name.encode()) + field(2, value.encode())) for name, value in labels.items()]
     for n in range(samples):
         value = round(20 + number % 7 + (turn * samples + n) * 0.25, 2)
-        parts.append(_field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(first_ms + n * 1000)))
+        parts.append(field(2, sample(value, first_ms + n * 1000)))
     return b"".join(parts)
 
 
-def _field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+def sample(value: float, at_ms: int) -> bytes:
+    """A sample."""
+    return b"\x09" + struct.pack("<d", value) + b"\x10" + varint(at_ms)
 
 
-def _varint(number: int) -> bytes:
+def field(number: int, data: bytes) -> bytes:
+    """A field of protobuf that is delimited by its length."""
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
+
+
+def varint(number: int) -> bytes:
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

@@ -31,6 +31,18 @@ def test_the_same_keys_again():
     assert kept.request("here", keys("a", "b")) is None
 
 
+def test_many_series_come_in_parts():
+    """Requests that are as long, and begin with other keys, are each known again."""
+    kept = Kept()
+    parts = [resolution(keys(f"a{n}", f"b{n}")) for n in range(100)]
+    for one in parts:
+        kept.keep_request("here", one)
+    assert all(kept.request("here", keys(f"a{n}", f"b{n}")) is one for n, one in enumerate(parts))
+    kept.keep_request("here", other := resolution(keys("a1", "c")))
+    assert kept.request("here", keys("a1", "c")) is other
+    assert kept.request("here", keys("a1", "b1")) is None
+
+
 def test_bounded(monkeypatch):
     """By keys and their labels; the oldest request goes first, and one that comes again is counted once."""
     monkeypatch.setattr(catalog, "REQUEST_NAMES_KEPT", 10)

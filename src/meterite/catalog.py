@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from meterite.model.truncate import Truncation
     from meterite.storage.interface import SeriesLimits, Store
 
+    _Request = tuple[str, int, SeriesKey | None]
+
 METRICS_KEPT: Final = 100_000
 METRICS_BYTES_KEPT: Final = 128 * 1024 * 1024
 """About. As metrics usually are, all of them take less; with texts as long as they may be one takes 45 KB."""
@@ -35,7 +37,7 @@ _METRIC_BYTES: Final = 600
 SERIES_KEPT: Final = 400_000
 SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
 """About. What usually is kept takes less; labels as long as they may be took 70 KB a series."""
-REQUEST_NAMES_KEPT: Final = 500_000
+REQUEST_NAMES_KEPT: Final = 1_000_000
 """Of keys and labels, whose lengths would cost more to count than they are worth."""
 LOAD_TRIES: Final = 10
 
@@ -128,7 +130,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.version = -1
-        self._requests: OrderedDict[tuple[str, int], Resolution] = OrderedDict()
+        self._requests: OrderedDict[_Request, Resolution] = OrderedDict()
         self._request_names = 0
         self.metrics: OrderedDict[tuple[str, str], Known] = OrderedDict()
         self._metric_bytes = 0
@@ -143,12 +145,12 @@ class Kept:
 
     def request(self, org: str, keys: list[SeriesKey]) -> Resolution | None:
         """What a request of the org with these keys was resolved to."""
-        found = self._requests.get((org, len(keys)))
+        found = self._requests.get(_request_of(org, keys))
         return found if found is not None and found.keys == keys else None
 
     def keep_request(self, org: str, resolution: Resolution) -> None:
-        """The last one with its number of keys, of each org."""
-        place = org, len(resolution.keys)
+        """Of each org the last one that begins with its key and is as long: many series come in parts."""
+        place = _request_of(org, resolution.keys)
         before = self._requests.pop(place, None)
         self._request_names += _names(resolution.keys) - (0 if before is None else _names(before.keys))
         self._requests[place] = resolution
@@ -177,6 +179,10 @@ class Kept:
         while len(self.series) > SERIES_KEPT or self._series_bytes > SERIES_BYTES_KEPT:
             (_, oldest), _ = self.series.popitem(last=False)
             self._series_bytes -= _bytes_of(oldest)
+
+
+def _request_of(org: str, keys: list[SeriesKey]) -> _Request:
+    return org, len(keys), keys[0] if keys else None
 
 
 def _names(keys: list[SeriesKey]) -> int:

@@ -123,6 +123,24 @@ def test_no_more_is_kept_than_fits():
     assert decoder.decode(lines(20), "ns", READINGS_MAX) is not None
 
 
+def test_there_is_room_for_100_000_series():
+    """With three labels, as agents write them: were there less, each request would drop what the next one needs."""
+    lines, writes = compiled.Lines(), compiled.Writes()
+    for n in range(1000):
+        line = b"node_cpu_seconds_total_%d,host=host-%06d,rack=rack-%03d,region=eu-west value=1" % (n, n, n)
+        lines.decode(line, "ns", READINGS_MAX)
+        labels = {
+            "__name__": f"node_cpu_seconds_total_{n}",
+            "instance": f"host-{n:06}:9100",
+            "job": "node",
+            "mode": "user",
+        }
+        writes.decode(write_request([(labels, [(1000, 1.0)])]), READINGS_MAX)
+    for decoder in (lines, writes):
+        assert decoder.kept()[0] == 1000
+        assert 100 * decoder.kept()[1] < compiled.KEPT_BYTES_MAX
+
+
 def test_what_is_kept_costs_what_is_said():
     """The bound is one of real bytes: Python's objects are in it."""
     body = b"".join(b"cpu,host=host-%d,rack=r%d,region=eu-west usage=1\n" % (n, n % 7) for n in range(20_000))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from meterite.model.columns import SeriesKey
-from meterite.wire.names import Names
+from meterite.wire.names import NAMES_BYTES_MAX, Names
 
 
 def named(n, text="v"):
@@ -45,6 +45,16 @@ def test_too_many_are_dropped():
     assert not names.known().within("text")
     known.keep("text", b"later", named(99))
     assert not names.known().within("text")
+
+
+def test_there_is_room_for_100_000_series():
+    """With three labels, as an agent writes them: were there less, each request would drop what the next one needs."""
+    names = Names()
+    for n in range(1000):
+        labels = (("instance", f"host-{n:06}:9100"), ("job", f"node {n:03}"), ("mode", f"user {n:03}"))
+        raw = f'node_cpu_seconds_total{{instance="host-{n:06}:9100",job="node {n:03}",mode="user {n:03}"'
+        names.known().keep("text", raw, SeriesKey(f"node_cpu_seconds_total_{n}", labels))
+    assert 100 * names.known().size < NAMES_BYTES_MAX
 
 
 MADE = {
