@@ -8,12 +8,15 @@ it is waited for longer than ``wait_s``, and all of them together no longer than
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import functools
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from meterite.api.body import UNSAFE_METHODS
 from meterite.model.errors import TooSlowError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BYTES_A_S_MIN: Final = 1024
@@ -46,15 +49,51 @@ class _Waiting:
     async def receive(self) -> Message:
         if self._whole:
             return await self._receive()  # a disconnect, which may take its time
+        receiving = cast("Coroutine[Any, Any, Message]", self._receive())
+        try:
+            waits_for = receiving.send(None)
+        except StopIteration as done:  # it was there already, as most are: a timer would cost 5 µs
+            message: Message = done.value
+        else:
+            message = await self._wait(_Begun(receiving, waits_for))
+        self._left_s += len(message.get("body", b"")) / BYTES_A_S_MIN
+        self._whole = not message.get("more_body", False)
+        return message
+
+    async def _wait(self, piece: _Begun) -> Message:
         clock = asyncio.get_running_loop().time
         begun_s = clock()
         try:
             async with asyncio.timeout(min(self._wait_s, self._left_s)):
-                message = await self._receive()
+                return await piece
         except TimeoutError:
             raise TooSlowError(
                 "body-too-slow", "The body comes too slowly, or its end doesn't come; send it again."
             ) from None
-        self._left_s += len(message.get("body", b"")) / BYTES_A_S_MIN - (clock() - begun_s)
-        self._whole = not message.get("more_body", False)
-        return message
+        finally:
+            self._left_s -= clock() - begun_s
+
+
+class _Begun:
+    """A coroutine that ran up to its first wait, to be awaited from there on."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Message], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as exc:  # noqa: BLE001 - it is the coroutine's
+                step = functools.partial(self._coroutine.throw, exc)
+            else:
+                step = functools.partial(self._coroutine.send, sent)
+            try:
+                waits_for = step()
+            except StopIteration as done:
+                message: Message = done.value
+                return message

@@ -103,6 +103,8 @@ def judge(
     ``rule_of`` answers a series id's rule, and is asked for those alone that are walked. ``look_up`` finds out what the
     newest readings at some slots are, where that matters and is unknown.
     """
+    assert batch.values.dtype == np.float64  # C takes the bytes for what they should be
+    assert batch.at_us.dtype == np.int64
     screen = _standing.judge if compiled else _screen
     columns = batch.series_index, batch.at_us, batch.values
     judged = screen(*columns, slots, rows, now_us)
