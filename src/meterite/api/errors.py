@@ -49,7 +49,6 @@ STATUSES: Final[dict[type[e.MeteriteError], int]] = {
     e.UnavailableError: 503,
     e.MovedError: 503,
     e.RepeatedError: 503,
-    e.RepeatedError: 503,
     e.DamagedError: 500,
     e.SettingsError: 500,
     e.SchemaTooNewError: 500,

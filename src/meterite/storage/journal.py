@@ -291,26 +291,26 @@ class _Times:
         ids: list[int] = []
         at_us: list[int] = []
         values: list[float] = []
+        given, rank_last = self._given, 0
         for append in appends:
             single = append.batch
             assert isinstance(single, Single)
-            if single.at_us == NO_TIME:
-                append.given_us = self._next(single.series)
-            ids.append(single.series)
-            at_us.append(append.given_us or single.at_us)
+            id_, at = single.series, single.at_us
+            if at == NO_TIME:
+                rank = given.get(id_, 0)
+                given[id_] = rank + 1
+                at = append.given_us = self._first + rank
+                rank_last = max(rank_last, rank)
+            ids.append(id_)
+            at_us.append(at)
             values.append(single.value)
+        self.last = max(self.last, self._first + rank_last)
         series = sorted(set(ids))
         place = {id_: n for n, id_ in enumerate(series)}
         index = np.array([place[id_] for id_ in ids], np.uint32)
         return Batch(
             np.array(series, np.int64), index, np.array(at_us, np.int64), np.array(values, np.float64)
         )
-
-    def _next(self, series: int) -> int:
-        rank = self._given.get(series, 0)
-        self._given[series] = rank + 1
-        self.last = max(self.last, self._first + rank)
-        return self._first + rank
 
     def batch(self, append: Append, batch: Batch) -> Batch:
         if _needs_time(batch):
@@ -331,9 +331,8 @@ def _encode_ahead(appends: Sequence[Append]) -> dict[tuple[int, ...], _Encoded]:
         by_org.setdefault(append.org_id, []).append(append)
     encoded = {}
     for group in by_org.values():
-        batches = [a.batch for a in group if len(a.batch) and a.group is None and _is_finished(a.batch)]
-        if len(batches) == len(group):
-            encoded[tuple(map(id, group))] = _encode(batches)
+        if all(_is_finished(a.batch) and len(a.batch) and a.group is None for a in group):
+            encoded[tuple(map(id, group))] = _encode([a.batch for a in group if isinstance(a.batch, Batch)])
     return encoded
 
 
