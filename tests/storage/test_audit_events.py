@@ -47,6 +47,8 @@ def test_all_holds(path):
         ("UPDATE event_row SET checksum = checksum + 1", "fails its checksum"),
         ("UPDATE event_row SET org = 3 - org", "fails its checksum"),
         ("UPDATE event_row SET types = 64", "fails its checksum"),
+        ("UPDATE event_row SET types = 'x'", "fails its checksum"),
+        ("UPDATE event_row SET count = x'ff'", "fails its checksum"),
         ("UPDATE metric SET org = 2, code = 'x' WHERE org = 1", "aren't its org's"),
         ("UPDATE event_row SET recorded_at = -id", "recorded before"),
         ("DELETE FROM event_row WHERE org = 1", "delivery of event row"),

@@ -13,6 +13,7 @@ from meterite.storage.alarms import _ROWS
 from meterite.storage.compaction import Compactor
 from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.interface import Append
+from meterite.storage.maintenance import verify
 from meterite.storage.work import EVERYTHING
 from storage.raised import SECOND, YEAR_2030, Raised
 
@@ -46,6 +47,12 @@ def compact(raised):
     while compactor.run_once():
         pass
     compactor.close()
+
+
+def reopened(raised):
+    """As a worker that knows nothing yet."""
+    raised.store.close()
+    raised.store = raised.opened()
 
 
 def where(raised):
@@ -150,3 +157,38 @@ def test_series_of_events_beside_readings_keep_their_labels(raised):
     (event,) = [one for one in raised.all() if one.data.get("labels")]
     assert event.data["labels"] == {"host": "x"}
     assert event.data["metric"]["id"] == series >> SERIES_ORDINAL_BITS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["events_types = NULL", "events_count = 'x'", "events_checksum = CAST(x'ff' AS TEXT)", "events = x'00'"],
+)
+def test_a_damaged_event_beside_readings(raised, damage):
+    """Is told and left out; its org's pushes and alerts go on, and so does the sweep, of this org and of others."""
+    metric, other = raised.metric("a", max_reading=10), raised.metric("b", org="there", max_reading=10)
+    push(raised, metric, [11.0])
+    with raised.store.database.writing() as conn:
+        conn.exec_driver_sql(f"UPDATE journal SET {damage}")
+    reopened(raised)
+    push(raised, metric, [12.0])
+    push(raised, other, [12.0])
+    assert [event.data["readings"]["count"] for event in raised.all()] == [1]
+    assert len(raised.store.events.alerts("here")) == 1
+    compact(raised)
+    assert where(raised) == (3, 0)
+    assert len(raised.all()) == 1
+    assert len(raised.all("there")) == 1
+    assert raised.rows("SELECT kind FROM quarantine") == [("event",)]
+    verify(f"sqlite:///{raised.store.database.path}")  # falls over nothing
+
+
+def test_bytes_that_damage_calls_a_text(raised):
+    """Are the bytes that they were."""
+    metric = raised.metric("a", max_reading=10)
+    told = push(raised, metric, [11.0])
+    with raised.store.database.writing() as conn:
+        conn.exec_driver_sql("UPDATE journal SET events = CAST(events AS TEXT)")
+    reopened(raised)
+    assert [event.id for event in raised.all()] == told.events
+    compact(raised)
+    assert [event.id for event in raised.all()] == told.events

@@ -13,7 +13,7 @@ import numpy as np
 from meterite.model.errors import DamagedError
 from meterite.model.event import EventType
 from meterite.model.limits import Alarm
-from meterite.storage.event_rows import decode_events, event_checksum
+from meterite.storage.event_rows import decode_events, is_whole
 from meterite.storage.schema import EVENT_ROW_BITS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def fold_alarms(
 ) -> None:
     """Bring both, true as of ``after_seq``, up to the connection's transaction; some alarms may be at rest then."""
     for *columns, checksum in raw.execute(_ROWS, (org_id, (after_seq + 1) << EVENT_ROW_BITS)):
-        if event_checksum(*columns) != checksum:
+        if not is_whole(columns, checksum):
             continue
         try:
             transitions, documents, _ = decode_events(columns[-1])

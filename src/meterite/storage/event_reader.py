@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meterite.model.check import parse_labels
 from meterite.model.errors import DamagedError
 from meterite.model.event_row import EventRow
-from meterite.storage.event_rows import bounds_of, decode_events, event_checksum
+from meterite.storage.event_rows import bounds_of, decode_events, is_whole
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class EventReader:
 def open_row(columns: tuple[Any, ...], org: str) -> EventRow:
     """DamagedError where the row's columns and its bytes don't agree."""
     row_id, org_id, metric_first, metric_last, types, count, recorded_at, data, checksum = columns
-    if event_checksum(*columns[:8]) != checksum:
+    if not is_whole(columns[:8], checksum):
         raise damaged("an event row fails its checksum")
     transitions, documents, names = decode_events(data)
     if (*bounds_of(transitions.tobytes(), documents), len(transitions) + len(documents)) != (

@@ -358,14 +358,20 @@ delivery = Table(
 )
 
 EVENT_VIEW: Final = """CREATE VIEW event AS
-SELECT id, org, metric_first, metric_last, types, count, recorded_at, checksum, data FROM event_row
+SELECT id, org, CAST(metric_first AS INTEGER) AS metric_first, CAST(metric_last AS INTEGER) AS metric_last,
+CAST(types AS INTEGER) AS types, CAST(count AS INTEGER) AS count, CAST(recorded_at AS INTEGER) AS recorded_at,
+CAST(checksum AS INTEGER) AS checksum, CAST(data AS BLOB) AS data FROM event_row
 UNION ALL
-SELECT id, org, events_metric_first, events_metric_last, events_types, events_count, recorded_at, events_checksum,
-events FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
+SELECT id, org, CAST(events_metric_first AS INTEGER), CAST(events_metric_last AS INTEGER),
+CAST(events_types AS INTEGER), CAST(events_count AS INTEGER), CAST(recorded_at AS INTEGER),
+CAST(events_checksum AS INTEGER), CAST(events AS BLOB)
+FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
 """All event rows. What readings raise lies in their journal row until that goes: a page less for a commit to write. An
-index finds those rows among many that raised nothing."""
+index finds those rows among many that raised nothing. Of whatever type damage made a value, it is read as what it
+should be: then the checksum says that it isn't, and no query fails by it."""
 MOVE_EVENTS: Final = (
-    "INSERT INTO event_row SELECT id, org, events_metric_first, events_metric_last, events_types, events_count,"
-    " recorded_at, events_checksum, events FROM journal WHERE id = ? AND events IS NOT NULL"
+    "INSERT INTO event_row SELECT id, org, coalesce(events_metric_first, 0), coalesce(events_metric_last, 0),"
+    " coalesce(events_types, 0), coalesce(events_count, 0), recorded_at, coalesce(events_checksum, 0), events"
+    " FROM journal WHERE id = ? AND events IS NOT NULL"
 )
-"""Of one journal row, which is deleted in the same transaction."""
+"""Of one journal row, which is deleted in the same transaction. What isn't there was damaged: its checksum tells."""

@@ -7,10 +7,14 @@ revision = "0005"
 down_revision = "0004"
 
 VIEW = """CREATE VIEW event AS
-SELECT id, org, metric_first, metric_last, types, count, recorded_at, checksum, data FROM event_row
+SELECT id, org, CAST(metric_first AS INTEGER) AS metric_first, CAST(metric_last AS INTEGER) AS metric_last,
+CAST(types AS INTEGER) AS types, CAST(count AS INTEGER) AS count, CAST(recorded_at AS INTEGER) AS recorded_at,
+CAST(checksum AS INTEGER) AS checksum, CAST(data AS BLOB) AS data FROM event_row
 UNION ALL
-SELECT id, org, events_metric_first, events_metric_last, events_types, events_count, recorded_at, events_checksum,
-events FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
+SELECT id, org, CAST(events_metric_first AS INTEGER), CAST(events_metric_last AS INTEGER),
+CAST(events_types AS INTEGER), CAST(events_count AS INTEGER), CAST(recorded_at AS INTEGER),
+CAST(events_checksum AS INTEGER), CAST(events AS BLOB)
+FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
 
 
 def upgrade() -> None:
