@@ -160,7 +160,6 @@ LOCKS = (
     ".compact.lock",
     ".streams.lock",
     ".series.lock",
-    ".series.line.lock",
     ".remind.lock",
 )
 BESIDE = ("", "-wal", "-shm", *LOCKS)

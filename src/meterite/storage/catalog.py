@@ -166,7 +166,7 @@ class SqlCatalog:
     def create(self, org: str, spec: MetricSpec) -> Metric:
         org_id = self.org_id(org)
         values = _columns_of(spec)
-        with self._maker.alone(), self._database.writing() as conn:
+        with self._maker.registering(org_id), self._database.writing() as conn:
             if self._row(conn, org_id, spec.code) is not None:
                 raise ConflictError("metric-exists", f"A metric {spec.code[:200]!r} is registered already.")
             version = read_clock(conn).catalog_version

@@ -29,7 +29,6 @@ _LOCKS: Final = (
     ".compact.lock",
     ".streams.lock",
     ".series.lock",
-    ".series.line.lock",
     ".remind.lock",
 )
 _BESIDE: Final = ("-wal", "-shm", *_LOCKS)

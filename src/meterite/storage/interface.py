@@ -172,7 +172,10 @@ class Catalog(Protocol):
         ...
 
     def create(self, org: str, spec: MetricSpec) -> Metric:
-        """An active metric with an id that no metric ever had. ConflictError where the code is taken."""
+        """An active metric with an id that no metric ever had. ConflictError where the code is taken.
+
+        No limit on series refuses it, and nobody who makes series keeps it waiting for long.
+        """
         ...
 
     def update(self, org: str, code: str, changes: Mapping[str, object]) -> Metric:

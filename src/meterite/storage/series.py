@@ -1,11 +1,13 @@
 """Metrics and series that readings make: as many as are allowed, in few transactions.
 
 What this file guarantees: a series is made once, whoever asks; no org and no metric comes to hold more series than the
-limits say, and who is refused is told which label has too many values; a request that is refused whole has made
-nothing, however much it asked for and whoever else makes some meanwhile. Making moves no catalogue version: nothing
-resolved before becomes wrong by it.
+limits say, but for those of metrics that somebody registers, and who is refused is told which label has too many
+values; a request that is refused whole has made nothing, however much it asked for and whoever else makes some
+meanwhile. Making moves no catalogue version: nothing resolved before becomes wrong by it.
 
-A metric counts as one series of its org from the start: that without labels.
+A metric counts as one series of its org from the start: that without labels. Who registers one is never refused for
+want of room, nor because others make series: after ``REGISTER_WAIT_S`` it is made beside them. Where it takes the last
+room of one that was found to fit, that one is refused with what it made before left behind, which is the one exception.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sqlalchemy import insert, select, update
 
 from meterite.model.check import canonical_labels, parse_labels
-from meterite.model.errors import ExhaustedError, metric_moved
+from meterite.model.errors import ExhaustedError, UnavailableError, metric_moved
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS
-from meterite.storage.database import FileLock, translated
+from meterite.storage.database import LOCK_WAIT_S, translated
 from meterite.storage.journal import read_clock
+from meterite.storage.org_turns import OrgTurns
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import series as series_table
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from meterite.storage.database import Database
     from meterite.storage.interface import SeriesLimits
 
+REGISTER_WAIT_S: Final = 0.5
+"""As long as some 65,000 series take."""
 CHUNK: Final = 500
 _NEW_SERIES: Final = 2000
 """As many are made in one transaction."""
@@ -85,17 +90,18 @@ class _Plan:
 class SeriesMaker:
     """``plain`` makes a metric's columns of its spec.
 
-    Who makes series does so alone, from looking whether they fit until the last is made: so many may take several
-    transactions, between which readings are committed, but nobody else takes the room.
+    Who makes series does so alone in its org, from looking whether they fit until the last is made: so many may take
+    several transactions, between which readings are committed, but nobody else takes the room. The org's turn comes
+    before the writers', never within it.
     """
 
     def __init__(self, database: Database, plain: Callable[[MetricSpec], dict[str, Any]]) -> None:
         self._database = database
-        self._turn = FileLock(Path(f"{database.path}.series.lock"))
+        self._turns = OrgTurns(Path(f"{database.path}.series.lock"))
         self._plain = plain
 
     def close(self) -> None:
-        self._turn.close()
+        self._turns.close()
 
     def make(
         self,
@@ -113,7 +119,7 @@ class SeriesMaker:
         MovedError where the org's catalogue changed after ``version``.
         """
         wanted = [(key.code, canonical_labels(key.labels) if key.labels else "") for key in keys]
-        with self.alone():
+        with translated(), self._turns.hold(org_id, LOCK_WAIT_S):
             with self._database.reading() as conn:
                 plan = self._plan(conn, org_id, wanted, specs, limits, version)
             ids, refused = plan.ids, plan.refused
@@ -132,14 +138,12 @@ class SeriesMaker:
         return [outcomes.get(one, 0) for one in wanted]
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """For whoever makes what counts. UnavailableError where others take too long."""
-        with translated():
-            self._turn.acquire()
-        try:
+    def registering(self, org_id: int) -> Iterator[None]:
+        """For whoever makes a metric that counts and isn't refused: alone in the org, or after a short wait not."""
+        with contextlib.ExitStack() as turn:
+            with contextlib.suppress(UnavailableError), translated():
+                turn.enter_context(self._turns.hold(org_id, REGISTER_WAIT_S))
             yield
-        finally:
-            self._turn.release()
 
     def _plan(
         self,
