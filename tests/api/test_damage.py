@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from meterite.storage.maintenance import compact
+from storage.sqlite_place import overwrite_page
 
 PAST, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -74,3 +75,15 @@ def test_a_current_reading_that_is_lost(client, metric, change, method, path):
             assert "2026-01-02" in answer.headers["Meterite-Warning"]
         else:
             assert "Meterite-Warning" not in answer.headers
+
+
+def test_a_page_that_sqlite_calls_malformed(client, metric, tmp_path):
+    """A request that meets it is told so, by a code of its own; the others are answered."""
+    overwrite_page(tmp_path / "m.db", "receipt")
+    body = [{"metric": "M1", "reading": 3}]
+    for _ in range(2):
+        answer = client.post("/readings", json=body, headers={"Idempotency-Key": "one"})
+        assert (answer.status_code, answer.json()["type"]) == (500, "/problems/damaged")
+        assert "meterite verify" in answer.json()["detail"]
+    assert client.post("/readings", json=body).status_code == 200
+    assert client.get("/metric/M1").status_code == 200

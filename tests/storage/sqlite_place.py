@@ -70,6 +70,17 @@ class SqlitePlace(Place):
         return [] if report.ok else report.lines
 
 
+def overwrite_page(path: Path, name: str) -> None:
+    """The first page of a table or an index, by somebody who doesn't know SQLite."""
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page_bytes,) = conn.execute("PRAGMA page_size").fetchone()
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xaa" * page_bytes)
+
+
 @functools.cache
 def _empty_database() -> bytes:
     """Making the tables takes longer than most tests."""

@@ -9,6 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from meterite.model.errors import MalformedFileError
 from meterite.model.metric import ConflictPolicy
 from meterite.storage import database, journal_sort, run_writer
 from meterite.storage.compaction import Compactor
@@ -21,7 +22,7 @@ from storage import independent_reader
 from storage.machine import Pair, filled
 from storage.place import DAY, YEAR_2030, batch_of, read_around_damage, version_of
 from storage.place import EVERYTHING as WHOLE
-from storage.sqlite_place import sqlite_place
+from storage.sqlite_place import overwrite_page, sqlite_place
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +266,29 @@ def test_verify_of_a_journal(pair):
     assert "is an orphan" in "\n".join(verify(pair.place.url).lines)
     change(pair, "UPDATE org SET compacted_seq = 0", f"UPDATE journal SET org = 9 WHERE id = {row}")
     assert "belongs to org 9" in "\n".join(verify(pair.place.url).lines)
+
+
+@pytest.mark.parametrize("name", ["receipt", "receipt_recorded", "delivery"])
+def test_pages_that_no_row_of_ours_vouches_for(pair, name):
+    """What SQLite calls malformed isn't called whole, also where every row that is looked at is."""
+    pair.store.close()
+    overwrite_page(pair.place.path, name)
+    report = verify(pair.place.url)
+    assert not report.ok
+    assert "SQLite's integrity_check" in report.lines[0]
+    assert 1 < len(report.lines) < 30
+
+
+def test_compaction_ends_at_a_page_that_is_malformed(pair):
+    """The journal goes first; what can't be gone around is an error, not the same attempt again and again."""
+    pair.store.close()
+    overwrite_page(pair.place.path, "receipt_recorded")
+    pair.store = pair.opened()
+    compactor = Compactor(pair.store, EVERYTHING)
+    with pytest.raises(MalformedFileError, match=r"^The database's file is damaged \(database disk image"):
+        assert any(not compactor.run_once() for _ in range(1000))
+    compactor.close()
+    assert rows(pair, "SELECT count(*) FROM journal") == [(0,)]
 
 
 def test_verify_of_what_is_no_database(tmp_path):

@@ -50,6 +50,7 @@ STATUSES: Final[dict[type[e.MeteriteError], int]] = {
     e.MovedError: 503,
     e.RepeatedError: 503,
     e.DamagedError: 500,
+    e.MalformedFileError: 500,
     e.SettingsError: 500,
     e.SchemaTooNewError: 500,
 }

@@ -53,7 +53,7 @@ def serve(
 
 @cli.command()
 def verify() -> None:
-    """Check every checksum, count and bound of the file; exits 0 only if all holds."""
+    """Check every page, checksum, count and bound of the file; exits 0 only if all holds."""
     from rich.console import Console
 
     from meterite.storage import maintenance

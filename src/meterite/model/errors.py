@@ -98,6 +98,10 @@ class DamagedError(MeteriteError):
     """Stored bytes fail their checksum or their format; the row is to be quarantined."""
 
 
+class MalformedFileError(DamagedError):
+    """The database's own pages are damaged, where no row of ours can be named: there is nothing to quarantine."""
+
+
 class SettingsError(MeteriteError):
     """A setting can't be used; the message names the setting and never its secret parts."""
 

@@ -1,4 +1,4 @@
-"""Every row of the file against its checksum and against what the rows around it say of it.
+"""Every page of the file by SQLite's own check, every row against its checksum and what the rows around it say of it.
 
 What this file guarantees: nothing is written; what is found wrong comes out as sentences that name table and row, and
 the search goes on behind it. Beside running workers it looks at each org as of one moment.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from meterite.model.columns import NO_TIME
-from meterite.model.errors import DamagedError
+from meterite.model.errors import DamagedError, MalformedFileError
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.audit_events import EventAudit
 from meterite.storage.backlog import last_id_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 STATES_LOOKED_AT: Final = 1000
 _ROWS: Final = 20
+_PAGE_FAULTS_MAX: Final = 20
 _JOURNAL: Final = (
     "SELECT id, org, series_first, series_last, at_first, at_last, count, recorded_at, data, checksum"
     " FROM journal WHERE id > ? ORDER BY id LIMIT ?"
@@ -63,6 +64,7 @@ class Audit:
         self.states = 0
 
     def faults(self) -> Iterator[str]:
+        yield from self._pages()
         yield from self._quarantine()
         yield from self._journal()
         yield from self._orphans()
@@ -73,6 +75,27 @@ class Audit:
             orgs = [row[0] for row in driver(conn).execute("SELECT id FROM org ORDER BY id")]
         for org_id in orgs:
             yield from self._org(org_id)
+
+    def _pages(self) -> Iterator[str]:
+        """Rows of ours tell nothing of indexes, nor of tables that no row vouches for (receipts)."""
+        try:
+            yield from self._integrity(f"integrity_check({_PAGE_FAULTS_MAX})")
+        except MalformedFileError:  # too damaged to be looked at as a whole
+            with self._database.reading() as conn:
+                query = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+                tables = [row[0] for row in driver(conn).execute(query)]
+            for table in tables:
+                try:
+                    yield from self._integrity(f"integrity_check({table})")
+                except MalformedFileError as exc:
+                    yield f"SQLite's integrity_check of {table}: {exc.__cause__}"
+
+    def _integrity(self, check: str) -> Iterator[str]:
+        with self._database.reading() as conn:
+            found = driver(conn).execute(f"PRAGMA {check}").fetchall()
+        lines = [line for (text,) in found for line in text.splitlines()]
+        if lines != ["ok"]:
+            yield from (f"SQLite's integrity_check: {line}" for line in lines[:_PAGE_FAULTS_MAX])
 
     def _quarantine(self) -> Iterator[str]:
         with self._database.reading() as conn:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meterite.model.errors import DamagedError
+from meterite.model.errors import DamagedError, MalformedFileError
 from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.journal import driver
 from meterite.storage.journal_step import compact_journal
@@ -105,6 +105,9 @@ class Compactor:
                 return False
             except DroppedError:
                 self._work.done.dropped += 1
+            except MalformedFileError:  # nothing to go around: at once it would be the same again
+                self._looked = 0.0
+                raise
             except DamagedError:
                 self._work.store.flush_damage()
             except BaseException:

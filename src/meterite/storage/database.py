@@ -9,7 +9,8 @@ Guarantees:
 - no commit begins the log anew while a checkpoint runs, which SQLite up to 3.51.2 doesn't survive
   (sqlite.org/wal.html#walresetbug): a short one runs under the same lock, one with much to do beside the writers, while
   a reader of our own keeps the log from its beginning;
-- the driver's errors leave here as :class:`UnavailableError`.
+- the driver's errors leave here as :class:`UnavailableError`, or :class:`MalformedFileError` where SQLite finds its own
+  pages damaged.
 
 Everything here blocks; call it from a worker thread. Connections belong to the thread that opened them and are opened
 after a fork, never before.
@@ -32,7 +33,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from meterite.model.errors import SchemaTooNewError, SettingsError, UnavailableError
+from meterite.model.errors import MalformedFileError, SchemaTooNewError, SettingsError, UnavailableError
 from meterite.storage.schema import SCHEMA_REVISION
 from meterite.storage.wal import LogSize
 
@@ -50,6 +51,8 @@ LOCKED_CHECKPOINT_BYTES: Final = 8 << 20
 WAL_REPORTED_BYTES: Final = 256 << 20
 WAL_BYTES_MAX: Final = 1 << 30
 _EXAMPLE: Final = "must be sqlite:///file or sqlite:////absolute/file, such as sqlite:////tmp/x.db"
+_FULL: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
+_MALFORMED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LOOK: Final = "SELECT seq FROM clock"
 
 
@@ -66,23 +69,27 @@ def sqlite_path(database_url: str) -> Path:
     return Path(url.database).absolute()
 
 
-def translate(exc: Exception) -> UnavailableError | None:
+def translate(exc: Exception) -> UnavailableError | MalformedFileError | None:
     """What a driver's error means to the user; None where it is our bug."""
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
-    text = str(cause).lower()
     if isinstance(cause, OSError):
-        if cause.errno in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}:
-            return UnavailableError(
-                "disk-full", "The disk takes no more; nothing was written.", retry_after_s=10
-            )
-        return None
+        return _disk_full() if cause.errno in _FULL else None
     if not isinstance(cause, sqlite3.Error):
         return None
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _MALFORMED:
+        return MalformedFileError(
+            "damaged", f"The database's file is damaged ({cause}); meterite verify tells where."
+        )
+    text = str(cause).lower()
     if "locked" in text or "busy" in text:
         return UnavailableError("database-locked", "Another program holds the database; try again.")
     if "full" in text or "disk i/o" in text or "unable to open" in text or "readonly" in text:
-        return UnavailableError("disk-full", "The disk takes no more; nothing was written.", retry_after_s=10)
+        return _disk_full()
     return None
+
+
+def _disk_full() -> UnavailableError:
+    return UnavailableError("disk-full", "The disk takes no more; nothing was written.", retry_after_s=10)
 
 
 @contextlib.contextmanager

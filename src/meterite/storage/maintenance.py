@@ -1,7 +1,8 @@
 """``meterite verify`` and ``meterite compact``: the whole file checked, the whole file tidied.
 
-What this file guarantees: verify changes nothing and is ok only if every row passes its checksum and is what the rows
-around it say; compact works beside running workers, and takes what was there when it began.
+What this file guarantees: verify changes nothing and is ok only if SQLite finds every page whole, and every row
+passes its checksum and is what the rows around it say; compact works beside running workers, and takes what was there
+when it began.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from meterite.model.errors import MeteriteError
+from meterite.model.errors import MalformedFileError, MeteriteError
 from meterite.storage.audit import Audit
 from meterite.storage.compaction import Compactor
 from meterite.storage.database import sqlite_path
@@ -53,7 +54,8 @@ def verify(database_url: str) -> Report:
                 wrong.append("More may be wrong; the search ended here.")
                 break
     except (sqlite3.Error, DBAPIError, MeteriteError) as exc:
-        wrong.append(f"The file can't be read on: {getattr(exc, 'orig', None) or exc}")
+        cause = exc.__cause__ if isinstance(exc, MalformedFileError) else getattr(exc, "orig", None)
+        wrong.append(f"The file can't be read on: {cause or exc}")
     finally:
         store.close()
     seen = (

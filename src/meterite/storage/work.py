@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from meterite.model.errors import DamagedError, UnavailableError
+from meterite.model.errors import DamagedError, MalformedFileError, UnavailableError
 from meterite.storage.backlog import COMMIT_WAL_BYTES, Backlog
 from meterite.storage.database import CHECKPOINT_BYTES
 from meterite.storage.snapshot import Parts, RowGroups, Snapshot
@@ -147,7 +147,9 @@ class Work:
             yield
         except (StoppedError, UnavailableError, AsideError):
             raise
-        except DamagedError:
+        except DamagedError as exc:
+            if isinstance(exc, MalformedFileError):
+                raise self._set_aside(what, exc) from exc
             if not self.store.flush_damage():  # nothing new was found: it would be the same again at once
                 self._aside[what] = time.monotonic() + _DAMAGED_S
             raise
@@ -157,11 +159,14 @@ class Work:
                 self._put_aside(what)
             raise
         except Exception as exc:
-            self._put_aside(what)
-            name = " ".join(map(str, what))
-            raise AsideError(f"The {name} is put aside for {ASIDE_S:.0f} s: {exc!r}") from exc
+            raise self._set_aside(what, exc) from exc
         else:
             self._dropped.pop(what, None)
+
+    def _set_aside(self, what: What, exc: Exception) -> AsideError:
+        self._put_aside(what)
+        name = " ".join(map(str, what))
+        return AsideError(f"The {name} is put aside for {ASIDE_S:.0f} s: {exc!r}")
 
     def _put_aside(self, what: What) -> None:
         self._aside[what] = time.monotonic() + ASIDE_S
