@@ -224,7 +224,9 @@ def _first() -> Meterite:
         settings = starting.check()
         configure_logs(settings.log_format)
         govern_server_logs(settings.api_key_name)
-        app = create_app(settings)
+        service = Service(settings)
+        service.load()  # before the server says that it starts, so that a mistake is one line here, too
+        app = create_app(settings, service)
     except starting.MENDABLE as exc:
         starting.tell(exc)
         raise SystemExit(starting.failed_status()) from None

@@ -69,10 +69,14 @@ class Service:
         """A file of this name, which belongs to the database and lies where it lies."""
         return Path(f"{self._path}.{name}")
 
+    def load(self) -> None:
+        """Find plug-ins and make handlers, where nobody did before :meth:`open`. Runs their code. SettingsError."""
+        self._deliveries.load(self._record)
+
     async def open(self) -> None:
         """Open or make the database. SettingsError, SchemaTooNewError, UnavailableError."""
         self._loop = asyncio.get_running_loop()
-        self._deliveries.load(self._record)
+        self.load()
         await self.lanes.write(prepare_file, self._path)
         if await self.lanes.write(self.store.open):
             log.info("database.made", path=shown(self._path))

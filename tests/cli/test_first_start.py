@@ -54,7 +54,7 @@ def test_the_greeting_can_be_pasted():
     """It names the address to open and a curl with the token; none where it can't be known."""
     text = first_start.greeting("t0ken", "http://localhost:8000")
     assert "http://localhost:8000/docs?x-auth-token=t0ken" in text
-    assert "curl -H 'x-auth-token: t0ken' http://localhost:8000/metric/" in text
+    assert "curl -H 'x-auth-token: t0ken' http://localhost:8000/metric/M1/readings -d 42\n" in text
     assert "http" not in first_start.greeting("t0ken", None)
     assert "t0ken" in first_start.greeting("t0ken", None)
     assert "curl -H 'key: t0ken'" in first_start.greeting("t0ken", None, "key")

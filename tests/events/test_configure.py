@@ -92,7 +92,8 @@ def test_a_handler_is_made_from_its_options():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"kind": "pagre"}, r"has no kind to be: there are pager$"),
+        ({"kind": "pagre"}, r"\(pagre\): there is no kind 'pagre'; did you mean pager\?$"),
+        ({"kind": "fax"}, r"there is no kind 'fax'; there are pager$"),
         ({"key": None}, r"key can't be used: input should be a valid string$"),
         ({"key": "abc"}, r"key must have four characters$"),
         ({"keys": SECRET}, r"has no option keys; there are concurrency, .*number, "),

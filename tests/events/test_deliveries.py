@@ -238,7 +238,10 @@ def test_what_was_not_delivered_before_the_end_is_delivered_afterwards(tmp_path,
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"handlers": [{"name": "x", "kind": "pagers"}]}, r"^handlers 'x' \(pagers\): has no kind to be"),
+        (
+            {"handlers": [{"name": "x", "kind": "pagers"}]},
+            r"^handlers 'x' \(pagers\): there is no kind 'pagers'; ",
+        ),
         ({"plugins": "no.such.plugin", "strict_plugins": True}, r"^strict_plugins: no\.such\.plugin"),
         ({"plugins_dir": "/no/such/place"}, r"^plugins_dir can't be used"),
     ],

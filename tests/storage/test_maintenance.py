@@ -291,6 +291,22 @@ def test_compaction_ends_at_a_page_that_is_malformed(pair):
     assert rows(pair, "SELECT count(*) FROM journal") == [(0,)]
 
 
+def test_a_copy_that_vacuum_made(pair):
+    """It is whole, answers the same, and is a file with a log as soon as a service opens it; locks are the owner's."""
+    path = pair.place.path.with_name("copy.db")
+    with closing(sqlite3.connect(pair.place.path)) as conn:
+        conn.execute(f"VACUUM INTO '{path}'")
+    report = verify(f"sqlite:///{path}")
+    assert report.ok, report.lines
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    for org in ("here", "there"):
+        assert independent_reader.read_database(path, org) == by_labels(pair, org)
+    locks = [one.stat().st_mode & 0o077 for one in path.parent.glob("copy.db.*")]
+    assert locks
+    assert not any(locks)
+
+
 def test_verify_of_what_is_no_database(tmp_path):
     """No file, or another one: one line, and nothing is made."""
     path = tmp_path / "none.db"

@@ -40,7 +40,10 @@ def tail(
         list[str] | None, typer.Option(help="Of this org; repeatable. Without it all of the settings.")
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Behind the event with this id; without it from now on.")
+        str | None,
+        typer.Option(
+            help="Behind the event with this id; without it from now on, with --no-follow from the first."
+        ),
     ] = None,
     type_: Annotated[list[EventType] | None, typer.Option("--type", help="Of this type; repeatable.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of the metric with this code.")] = None,
@@ -112,9 +115,9 @@ def followed(
     metric: str | None = None,
     wait: Callable[[], None] | None,
 ) -> Iterator[Event]:
-    """Events of the orgs, oldest first; then, where one may ``wait``, what comes."""
+    """Events of the orgs, oldest first; then, where one may ``wait``, what comes: without ``after`` that alone."""
     newest = store.newest()
-    cursors = dict.fromkeys(orgs, newest if after is None else after)
+    cursors = dict.fromkeys(orgs, newest if after is None and wait is not None else after)
 
     def behind(org: str) -> Iterator[Event]:
         while True:

@@ -66,8 +66,7 @@ def greeting(token: str, address: str | None, api_key_name: str = API_KEY_NAME) 
     return (
         f"Meterite wrote .env with a new token for the org {ORG}.\n"
         f"  open   {where}/docs?{api_key_name}={token}\n"
-        f"  paste  curl -H '{api_key_name}: {token}' {where}/metric/ "
-        '-d \'{"code": "M1", "name": "My first metric"}\'\n'
+        f"  paste  curl -H '{api_key_name}: {token}' {where}/metric/M1/readings -d 42\n"
         + ("" if address else "where <address> is the one that this server was told to listen on.\n")
     )
 

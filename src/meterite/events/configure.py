@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from meterite.events.handler import Handler, HandlerOptions, Interest, Kind
 from meterite.model.errors import SettingsError
+from meterite.model.near import HINT, near
 from meterite.model.one_line import one_line
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ def make_handlers(settings: Iterable[Mapping[str, Any]], plugins: Plugins, tools
         elif kind in kinds:
             made[name] = _of_kind(setting, kinds[kind].kind, tools)
         else:
-            raise _mistake(
-                setting, f"has no kind to be: there are {', '.join(sorted(kinds))}{_failed(plugins)}"
-            )
+            raise _mistake(setting, _no_kind(kind, kinds, plugins))
     for name, call in calls.items():
         if name not in made:
             made[name] = Configured(HandlerOptions(name=name, kind=PLUGIN), _plugin_handler(call))
@@ -173,6 +172,13 @@ def _first(error: ValidationError, model: type[HandlerOptions]) -> str:
     if first["type"] == "value_error":
         return one_line(f"{name} {first['msg'].removeprefix('Value error, ')}")
     return one_line(f"{name} can't be used: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+
+def _no_kind(name: str, kinds: Iterable[str], plugins: Plugins) -> str:
+    known = tuple(sorted(kinds))
+    meant = near(name, known, HINT)
+    hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+    return f"there is no kind {one_line(repr(name))}; {hint}{_failed(plugins)}"
 
 
 def _failed(plugins: Plugins) -> str:

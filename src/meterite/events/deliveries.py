@@ -69,7 +69,9 @@ class Deliveries:
         self._dispatcher: Dispatcher | None = None
 
     def load(self, record: Record) -> None:
-        """Runs plug-ins' code; before :meth:`start`. SettingsError."""
+        """Runs plug-ins' code, once; before :meth:`start`. SettingsError."""
+        if self._plugins is not None:
+            return
         self._plugins = self._sources.load()
         self._handlers = make_handlers(self._sources.handlers, self._plugins, Tools(record))
         for found in self._plugins.failed:

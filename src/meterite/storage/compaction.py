@@ -120,7 +120,7 @@ class Compactor:
     def _alone(self) -> Iterator[bool]:
         """Whether this process may compact now. The lock dies with its holder."""
         if self._fd < 0:
-            self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -130,7 +130,7 @@ class FileLock:
     def _flock(self, until: float) -> None:
         if not self._fds:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._fds = os.open(self._path, flags, 0o644), os.open(self._line, flags, 0o644)
+            self._fds = os.open(self._path, flags, 0o600), os.open(self._line, flags, 0o600)
         turn, line = self._fds
         _flock(line, until)
         try:
@@ -188,7 +188,10 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(60.0)
             try:
-                return self._migrate(self.connection())
+                made = self._migrate(self.connection())
+                # Of a file that VACUUM INTO made: it keeps everything but this, without which readers block writers.
+                self.connection().exec_driver_sql("PRAGMA journal_mode=WAL")
+                return made
             finally:
                 self._lock.release()
 
