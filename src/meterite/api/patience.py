@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from meterite.api.body import UNSAFE_METHODS
 from meterite.model.errors import TooSlowError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Awaitable, Generator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,18 +50,22 @@ class _Waiting:
     async def receive(self) -> Message:
         if self._whole:
             return await self._receive()  # a disconnect, which may take its time
-        receiving = cast("Coroutine[Any, Any, Message]", self._receive())
-        try:
-            waits_for = receiving.send(None)
-        except StopIteration as done:  # it was there already, as most are: a timer would cost 5 µs
-            message: Message = done.value
-        else:
-            message = await self._wait(_Begun(receiving, waits_for))
+        message = await self._piece(self._receive())
         self._left_s += len(message.get("body", b"")) / BYTES_A_S_MIN
         self._whole = not message.get("more_body", False)
         return message
 
-    async def _wait(self, piece: _Begun) -> Message:
+    async def _piece(self, receiving: Awaitable[Message]) -> Message:
+        if not isinstance(receiving, Coroutine):  # ASGI promises no more than something to await
+            return await self._wait(receiving)
+        try:
+            waits_for = receiving.send(None)
+        except StopIteration as done:  # it was there already, as most are: a timer would cost 5 µs
+            message: Message = done.value
+            return message
+        return await self._wait(_Begun(receiving, waits_for))
+
+    async def _wait(self, piece: Awaitable[Message]) -> Message:
         clock = asyncio.get_running_loop().time
         begun_s = clock()
         try:
