@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from meterite import catalog
@@ -77,6 +79,18 @@ def test_metrics_bounded_by_bytes(monkeypatch):
     kept.keep_metric("here", known("d", letters=1))
     kept.keep_metric("here", known("e"))
     assert codes() == ["c", "d", "e"]
+
+
+def test_what_a_metric_counts_for_does_not_grow(monkeypatch):
+    """CPython keeps the UTF-8 of a text that was asked for it: what goes counts as it did when it came."""
+    monkeypatch.setattr(catalog, "METRICS_BYTES_KEPT", 25_000)
+    kept = Kept()
+    for n in range(10):
+        spec = MetricSpec(code=f"m{n}", name="m", description="\u0414" * 2000)
+        kept.keep_metric("here", Known(Metric(id=1, org="here", spec=spec), 7, None))
+        assert [code for _, code in kept.metrics] == [f"m{m}" for m in range(max(0, n - 1), n + 1)]
+        descriptor = ctypes.pythonapi.PyUnicode_AsUTF8
+        descriptor(ctypes.py_object(spec.description))
 
 
 def test_series_bounded_by_bytes(monkeypatch):

@@ -6,7 +6,6 @@ never rests on it. A refusal doesn't either: before anyone is told "no such metr
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -34,6 +33,9 @@ METRICS_BYTES_KEPT: Final = 128 * 1024 * 1024
 """About. As metrics usually are, all of them take less; with texts as long as they may be one takes 45 KB."""
 _METRIC_BYTES: Final = 600
 """Of memory for a metric beside its texts, as measured."""
+_TEXT_BYTES: Final = 60
+_WIDE_LETTER_BYTES: Final = 4
+"""Two at most in most scripts, and three of its UTF-8, which is kept with the text once that was asked for."""
 SERIES_KEPT: Final = 400_000
 SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
 """About. What usually is kept takes less; labels as long as they may be took 70 KB a series."""
@@ -192,7 +194,12 @@ def _names(keys: list[SeriesKey]) -> int:
 def _metric_bytes(known: Known) -> int:
     spec = known.metric.spec
     texts = (spec.code, spec.name, spec.unit, spec.description)
-    return _METRIC_BYTES + sum([sys.getsizeof(text) for text in texts if text is not None])
+    return _METRIC_BYTES + sum([_text_bytes(text) for text in texts if text is not None])
+
+
+def _text_bytes(text: str) -> int:
+    """About, and always the same: ``sys.getsizeof`` grows when a text's UTF-8 is asked for, and more went than came."""
+    return _TEXT_BYTES + len(text) * (1 if text.isascii() else _WIDE_LETTER_BYTES)
 
 
 def _bytes_of(labels: Labels) -> int:
