@@ -31,9 +31,11 @@ class Turn:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BaseException as exc:
                 os.close(fd)
-                return False
+                if isinstance(exc, BlockingIOError):
+                    return False
+                raise
             self._fd = fd
             return True
 
