@@ -50,6 +50,19 @@ def test_both_sides_know_the_same_layout():
 
 
 @BOTH
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_columns_of_another_width(column, compiled):
+    """C would take their bytes for something else: the batch isn't one."""
+    given = list(columns([(0, 1, 11.0), (1, 2, 5.0)]))
+    given[column] = given[column].astype(np.int16)
+    how = {"rule_of": lambda _: RULE, "look_up": None, "now_us": 0, "compiled": compiled}
+    with pytest.raises(AssertionError):
+        standing.judge(
+            Batch(np.array([1, 2, 3]), *given), np.arange(3), watched([1, 2, 3], [RULE] * 3), **how
+        )
+
+
+@BOTH
 def test_a_newest_reading_is_looked_up_where_it_matters(compiled):
     """Not that of a series that is inside and at rest."""
     table = watched([1, 2, 3], [RULE] * 3)

@@ -103,6 +103,7 @@ def judge(
     ``rule_of`` answers a series id's rule, and is asked for those alone that are walked. ``look_up`` finds out what the
     newest readings at some slots are, where that matters and is unknown.
     """
+    assert batch.series_index.dtype == np.uint32
     assert batch.values.dtype == np.float64  # C takes the bytes for what they should be
     assert batch.at_us.dtype == np.int64
     screen = _standing.judge if compiled else _screen
