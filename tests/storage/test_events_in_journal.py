@@ -10,6 +10,7 @@ from meterite.model.event import EventPlace, parse_event_id
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage import events, outbox
 from meterite.storage.alarms import _ROWS
+from meterite.storage.backlog import COMMIT_WAL_BYTES, Backlog
 from meterite.storage.compaction import Compactor
 from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.interface import Append
@@ -91,6 +92,21 @@ def test_an_event_is_the_same_in_both_places(raised):
     deliveries = raised.store.outbox.claim("me", "ops", 10)
     assert [delivery.event.id for delivery in deliveries][:1] == told.events
     assert len(deliveries) == 2
+
+
+def test_what_waits_is_counted_with_its_events(raised):
+    """A commit that raises much is as much to compact, and has logged as much."""
+    metric = raised.metric("a", max_reading=10)
+    push(raised, metric, [5.0])
+    push(raised, metric, [11.0])
+    ((size, of_events),) = raised.rows("SELECT sum(length(data)), sum(length(events)) FROM journal")
+    backlog = Backlog()
+    with raised.store.database.reading() as conn:
+        logged = backlog.refresh(conn)
+    (waiting,) = backlog.orgs.values()
+    assert of_events > 0
+    assert (waiting.bytes, waiting.readings) == (size + of_events, 2)
+    assert logged == size + of_events + 2 * COMMIT_WAL_BYTES
 
 
 def test_a_cursor_meets_each_once(raised):

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 COMMIT_WAL_BYTES: Final = 3 * PAGE_BYTES
 """Pages that a commit writes into the log beside its blobs, about."""
 
+_ROWS: Final = (
+    "SELECT id, org, count, length(data), coalesce(length(events), 0), recorded_at"
+    " FROM journal WHERE id > ? ORDER BY id"
+)
+
 
 def last_id_of(seq: int) -> int:
     return (seq + 1 << JOURNAL_ROW_BITS) - 1
@@ -89,10 +94,7 @@ class Backlog:
 
     def refresh(self, conn: Connection) -> int:
         """Learn of new rows; answers about how many bytes of log they took."""
-        rows = driver(conn).execute(
-            "SELECT id, org, count, length(data), recorded_at FROM journal WHERE id > ? ORDER BY id",
-            (self._seen,),
-        )
+        rows = driver(conn).execute(_ROWS, (self._seen,))
         logged = 0
         seq = self._seen >> JOURNAL_ROW_BITS
         for row in rows:
@@ -141,11 +143,11 @@ class Backlog:
 
 
 def _sane(row: tuple[Any, ...]) -> tuple[int, int, int, int, int]:
-    row_id, org_id, count, size, recorded_at = row
+    row_id, org_id, count, size, events_bytes, recorded_at = row
     if type(org_id) is not int or type(size) is not int or type(recorded_at) is not int:
         org_id = org_id if isinstance(org_id, int) else NO_ORG
         size = size if isinstance(size, int) else 0
         recorded_at = recorded_at if isinstance(recorded_at, int) else 0
     if type(count) is not int or not 0 <= count * READING_BYTES_MIN <= size:
         count = size // READING_BYTES_MIN
-    return row_id, org_id, count, size, recorded_at
+    return row_id, org_id, count, size + events_bytes, recorded_at
