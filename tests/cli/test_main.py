@@ -66,6 +66,7 @@ def test_a_newer_file(newer, args):
     [
         ("sqlite:////proc/nowhere/m.db", "/proc/nowhere/m.db can't be made"),
         ("sqlite:///.", "is a directory; name a file in it"),
+        ("sqlite:///no/such/m.db", "no/such; make it first"),
         ("sqlite:///text", "is no SQLite database"),
         ("postgresql://x/y", "database_url must be sqlite:///file"),
         ("nothing", "database_url is not an address of a database"),

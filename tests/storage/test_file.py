@@ -62,14 +62,15 @@ def made(path):
 
 
 def test_all_files_are_the_owners_only(tmp_path, monkeypatch):
-    """The file, its log, its shared memory and its locks: mode 0600, whatever the umask; directories are made."""
+    """The file, its log, its shared memory and its locks: mode 0600, whatever the umask."""
+    (tmp_path / "a").mkdir()
     before = os.umask(0)
     try:
-        store = made(tmp_path / "a" / "b" / "m.db")
+        store = made(tmp_path / "a" / "m.db")
         store.view(1).close()
         compaction = store.compaction()
         compaction.run_once()
-        found = modes(tmp_path / "a" / "b")
+        found = modes(tmp_path / "a")
         compaction.close()
         store.close()
     finally:
@@ -155,6 +156,8 @@ def test_what_can_not_be_made(tmp_path):
     assert "name too long" in refused(tmp_path / ("x" * 300))
     assert "can't be made" in refused(tmp_path / "a\0b")
     assert "no such file" in refused(tmp_path / "not-there.db", check_file)
+    assert f"there is no directory {tmp_path}/a/b; make it first." in refused(tmp_path / "a" / "b" / "m.db")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file"]
 
 
 def test_what_may_not_be_written(place):

@@ -306,7 +306,10 @@ def looks_like(time: int) -> str | None:
 def mistaken_unit(unit: str, other: str, *, place: Place = ("body",)) -> InvalidInputError:
     """For a time that is labelled with one unit and is of this century in another."""
     return InvalidInputError(
-        "time-unit", f"The time is said to be in {unit} and looks like {other}; say which it is.", place=place
+        "time-unit",
+        f"The time is said to be in {unit} and looks like {other}: send {unit}, or add ?precision={other} where the"
+        " door takes it (line protocol, plain numbers, JSON, CSV).",
+        place=place,
     )
 
 

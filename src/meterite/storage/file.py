@@ -36,9 +36,13 @@ _OURS: Final = frozenset({"clock", "org", "metric"})
 
 
 def prepare_file(path: Path) -> None:
-    """Make what is missing: the directory, the file, the files of its locks. SettingsError, SchemaTooNewError."""
+    """Make what is missing: the file, the files of its locks. SettingsError, SchemaTooNewError.
+
+    No directory: one that isn't there is a slip, or a disk that isn't mounted.
+    """
     with _told(path, "can't be made"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            raise _unusable(path, f"can't be made: there is no directory {shown(path.parent)}; make it first")
         _make(path)
     check_file(path)
     for end in _LOCKS:
