@@ -113,7 +113,8 @@ class SeriesMaker:
         whole: bool,
         version: int,
     ) -> list[int | ExhaustedError]:
-        """An id a key, or why there is none. ``whole``: where one is refused, nothing is made.
+        """An id a key, or why there is none. ``whole``: where one is refused, nothing is made, but for what stood
+        before a metric that was registered meanwhile took the last room.
 
         ``specs`` are those of metrics that may be made; a key of another one that isn't there has the id 0.
         MovedError where the org's catalogue changed after ``version``.
@@ -134,6 +135,8 @@ class SeriesMaker:
                     self._carry_out(conn, org_id, plan, specs)
                 ids |= plan.ids
                 refused |= plan.refused
+                if whole and refused:
+                    break
         outcomes: dict[tuple[str, str], int | ExhaustedError] = {**refused, **ids}
         return [outcomes.get(one, 0) for one in wanted]
 
