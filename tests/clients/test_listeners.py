@@ -300,7 +300,8 @@ def test_another_server_on_the_same_database(start, tmp_path):
         second.start()
         first.kill()
         with connect(graphite) as connection:
-            assert second.worker_of(connection.getsockname()[1], graphite["port"])
+            local = connection.getsockname()[1]
+            until(lambda: second.worker_of(local, graphite["port"]))
     finally:
         second.close()
 
