@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from string import ascii_letters, digits
 
 import pytest
 
@@ -71,6 +73,21 @@ def test_how_many_were_rejected(client, summed, path, line):
     assert b"500" in first.content
     assert (second.status_code, second.content) == (first.status_code, first.content)
     assert total(client) == [2]
+
+
+@pytest.mark.parametrize("full", [{}, {"receipt": "full"}])
+def test_more_than_is_kept(client, summed, full):
+    """The first answer lists no more of the rejected than the second can, and both count the rest."""
+    noise = random.Random(1)
+    acts = [ACT | {"reading": "".join(noise.choices(ascii_letters + digits, k=60))} for _ in range(1100)]
+    params = {"partial": "accept"} | full
+    first, second = (push(client, rows=[*ROWS, *acts], params=params) for _ in range(2))
+    assert second.content == first.content
+    told = first.json()
+    assert len(told["rejected"]) < 1000
+    assert len(told["rejected"]) + told["rejected_more"] == 1100
+    assert len(push(client, None, [*ROWS, *acts], params=params).json()["rejected"]) == 1000
+    assert total(client) == [4]
 
 
 def test_a_single_push(client, summed):

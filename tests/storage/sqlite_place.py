@@ -18,6 +18,8 @@ from storage.place import Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+INTERIOR = {2, 5}
+"""What a page that names others begins with."""
 MEMORY = Path("/dev/shm")  # so many commits take their time on a disk
 SMALL = {"journal_readings": 1, "fan_in": 2, "inputs_max": 3}
 SMALL |= dict.fromkeys(("tombstone_delay_s", "quiet_s", "look_s", "idle_s"), 0)
@@ -70,13 +72,18 @@ class SqlitePlace(Place):
         return [] if report.ok else report.lines
 
 
-def overwrite_page(path: Path, name: str) -> None:
-    """The first page of a table or an index, by somebody who doesn't know SQLite."""
+def overwrite_page(path: Path, name: str, *, last: bool = False) -> None:
+    """The first page of a table or an index, by somebody who doesn't know SQLite; or the ``last`` one below it."""
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (page_bytes,) = conn.execute("PRAGMA page_size").fetchone()
         (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
     with path.open("r+b") as file:
+        if last:
+            file.seek((page - 1) * page_bytes)
+            head = file.read(12)
+            assert head[0] in INTERIOR, "it has one page"
+            page = int.from_bytes(head[8:], "big")
         file.seek((page - 1) * page_bytes)
         file.write(b"\xaa" * page_bytes)
 

@@ -55,7 +55,8 @@ The pages of this documentation need the token, too: `/docs?x-auth-token=…`, `
 
 Every push may carry an `Idempotency-Key` (1 to 255 printable characters, belonging to org, path and query): sent again
 with the same body within a day it is answered by the first receipt and writes nothing; with another body it is refused.
-16 KiB, packed, are kept of a receipt: where that isn't enough for all that were rejected, the last are only counted.
+Both answers list as many of the rejected as are kept (1,000, or what takes 16 KiB packed); `rejected_more` counts the
+rest.
 
 A query parameter that a route doesn't name is refused (422, `unknown-parameter`), so that a misspelt bound isn't an
 open one; the routes under `/metric/` that the original had ignore it, as they did. `HEAD` is answered as `GET` at `/`,

@@ -286,7 +286,9 @@ class Receipt(BaseModel):
 
     accepted: int
     rejected: list[RejectedReading]
-    """The first 1,000. A fault of a whole block of columns is one of each of its readings."""
+    """The first 1,000, with an `Idempotency-Key` as many of them as are kept. A fault of a whole block of columns is
+    one of each of its readings.
+    """
     rejected_more: int = 0
     """How many more there were."""
     committed_at: datetime | None

@@ -1,19 +1,20 @@
 """What became of a push, as the doors tell it; and how it is kept for one that is sent again.
 
-What this file guarantees: a receipt that was kept comes back equal, and answers no other body; what is kept of one is
-bounded by bytes, so that of very many that were rejected the first come back, and how many more there were.
+What this file guarantees: a receipt that is kept comes back equal, and answers no other body; what is kept of one is
+bounded by bytes. So a request that may be sent again is answered, the first time, too, with as many of its rejected
+readings as are kept, and with how many more there were. What is kept and can't be read fails its own key alone.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import msgspec
 
 from meterite.model.columns import Rejected
-from meterite.model.errors import InvalidInputError
+from meterite.model.errors import DamagedError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 REJECTED_KEPT_MAX: Final = 1000
 """As many as a receipt shows."""
-RECEIPT_BYTES_MAX: Final = 16 * 1024
-"""As much is kept of one, packed: a thousand rejected for the same few reasons take 5 KB."""
+REJECTED_BYTES_MAX: Final = 16 * 1024
+"""As much is kept of them, packed: a thousand rejected for the same few reasons take 5 KB."""
+_T = TypeVar("_T")
 _PACKED_FROM_BYTES: Final = 512
 _PACKED: Final = b"x"
 """What zlib's format begins with; JSON begins otherwise."""
@@ -77,32 +79,47 @@ class _KeptOne(msgspec.Struct, gc=False):
     reading_at_us: int
 
 
+def keepable(receipt: Receipt) -> Receipt:
+    """What a request that may be sent again is answered: with as many of the rejected as are kept, one at least."""
+    rejected = receipt.rejected[:REJECTED_KEPT_MAX]
+    while (size := len(_packed(_rows_of(rejected)))) > REJECTED_BYTES_MAX and len(rejected) > 1:
+        fitting = len(rejected) * REJECTED_BYTES_MAX // size
+        rejected = rejected[: min(max(fitting, 1), len(rejected) - 1)]
+    return replace(receipt, rejected=rejected, rejected_more=len(receipt.rejected) - len(rejected))
+
+
 def encode_kept(receipt: Receipt) -> bytes:
-    """As it stands when its readings are written, but for what the commit says by itself."""
-    shown = REJECTED_KEPT_MAX
-    while len(data := _packed(_kept_of(receipt, shown))) > RECEIPT_BYTES_MAX and shown:
-        shown //= 2
-    return data
+    """A :func:`keepable` one as it stands when its readings are written, but for what the commit says by itself."""
+    return _packed(
+        _Kept(
+            receipt.accepted,
+            _rows_of(receipt.rejected),
+            receipt.counted,
+            receipt.events is not None,
+            list(receipt.events or ()),
+            receipt.events_more,
+            receipt.skipped,
+            receipt.rejected_more,
+        )
+    )
 
 
-def _kept_of(receipt: Receipt, shown: int) -> _Kept:
-    """With as many at most of what there may be many of."""
-    rejected = [(one.index, one.code, one.reason) for one in receipt.rejected[:shown]]
-    full, events = receipt.events is not None, list((receipt.events or ())[:shown])
-    kept = _Kept(receipt.accepted, rejected, receipt.counted, full, events, receipt.events_more)
-    kept.events_more += len(receipt.events or ()) - len(events)
-    kept.skipped = receipt.skipped
-    kept.rejected_more = len(receipt.rejected) - len(rejected)
-    return kept
+def _rows_of(rejected: Sequence[Rejected]) -> list[tuple[int, str, str]]:
+    return [(one.index, one.code, one.reason) for one in rejected]
 
 
-def _packed(kept: _Kept) -> bytes:
+def _packed(kept: _Kept | list[tuple[int, str, str]]) -> bytes:
     data = msgspec.json.encode(kept)
     return data if len(data) < _PACKED_FROM_BYTES else zlib.compress(data, 1)
 
 
-def _unpacked(data: bytes) -> bytes:
-    return zlib.decompress(data) if data.startswith(_PACKED) else data
+def _read(data: bytes, type_: type[_T]) -> _T:
+    """DamagedError."""
+    try:
+        data = zlib.decompress(data) if data.startswith(_PACKED) else data
+        return msgspec.json.decode(data, type=type_)
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise DamagedError("damaged", "What is kept of the request with this key can't be read.") from exc
 
 
 def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
@@ -111,8 +128,8 @@ def encode_kept_one(metric_id: int, reading_at_us: int) -> bytes:
 
 
 def kept_receipt(kept: KeptReceipt) -> Receipt:
-    """The first answer."""
-    one = msgspec.json.decode(_unpacked(kept.data), type=_Kept)
+    """The first answer. DamagedError."""
+    one = _read(kept.data, _Kept)
     receipt = Receipt(
         one.accepted,
         [Rejected(*row) for row in one.rejected],
@@ -134,7 +151,7 @@ def kept_receipt(kept: KeptReceipt) -> Receipt:
 
 def kept_recorded(kept: KeptReceipt) -> Recorded:
     """The same of a single push."""
-    one = msgspec.json.decode(kept.data, type=_KeptOne)
+    one = _read(kept.data, _KeptOne)
     return Recorded(one.metric_id, kept.given_us or one.reading_at_us, kept.recorded_at_us)
 
 

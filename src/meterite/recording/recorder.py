@@ -24,6 +24,7 @@ from meterite.recording.receipts import (
     check_same,
     encode_kept,
     encode_kept_one,
+    keepable,
     kept_receipt,
     kept_recorded,
 )
@@ -208,7 +209,7 @@ class Recorder:
         """Many readings. Refused whole, the receipt has ``accepted`` 0 and no time, and nothing was made.
 
         A ``group`` (never with ``full``) is what they make of it, and none at all change it, too. Of requests with one
-        ``once`` the first is committed, and all have its receipt.
+        ``once`` the first is committed, and all have its receipt, as much as is kept of it.
         """
         if decoded.described:
             described = {code: fitting(told) for code, told in decoded.described.items()}
@@ -252,6 +253,8 @@ class Recorder:
             org_id = await self._lanes.write(self._store.catalog.org_id, org)
             append = Append(org_id, version, NO_READINGS)
         append.group = group
+        if once is not None:
+            receipt = keepable(receipt)
 
         def receipt_of(done: Append) -> Receipt:
             told = replace(receipt, committed_at_us=done.recorded_at_us)

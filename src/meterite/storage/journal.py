@@ -129,8 +129,8 @@ class Journal:
                 waiting = self._commit(waiting, encoded)
             except BaseException as exc:
                 self._watch.failed()
-                if isinstance(exc, DamagedError) and self._flush_damage():
-                    continue  # a row that limits are judged by; in quarantine it stands in nobody's way
+                if isinstance(exc, DamagedError) and (self._flush_damage() or any(a.error for a in waiting)):
+                    continue  # without a row that limits are judged by, now in quarantine; or without those requests
                 if len(waiting) == len(appends) or not isinstance(exc, Exception):
                     raise
                 for append in waiting:  # the others are on disk, and are to be told so

@@ -1,7 +1,8 @@
 """Requests that may be sent again: each is kept under its key for a day, in its readings' own transaction.
 
 What this file guarantees: of requests with one key one is committed, whichever workers they came to, and the others are
-told so by an error before anything of them is written; after a crash there is a key with its readings, or neither.
+told so by an error before anything of them is written; after a crash there is a key with its readings, or neither. A
+key whose row, or the page it lies on, is damaged is an error of the requests with that key, and of no other's.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meterite.model.errors import RepeatedError
+from meterite.model.errors import DamagedError, RepeatedError
 from meterite.model.time import DAY_US
-from meterite.storage.database import driver_of
+from meterite.storage.database import driver_of, translated
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +31,7 @@ _FIND: Final = (
     " WHERE org = ? AND key = ? AND recorded_at > ?"
 )
 _KEEP: Final = "INSERT OR REPLACE INTO receipt VALUES (?,?,?,?,?,?,?,?)"
+_TYPES: Final = (bytes, int, int, int, int, bytes)
 _SWEEP: Final = (
     "DELETE FROM receipt WHERE (org, key) IN (SELECT org, key FROM receipt WHERE recorded_at <= ? LIMIT ?)"
 )
@@ -61,18 +63,28 @@ class KeptReceipt:
 
 
 def find_receipt(raw: sqlite3.Connection, org_id: int, key: bytes, now_us: int) -> KeptReceipt | None:
-    """As of this connection's transaction; None where there is none, or it is older than a day."""
-    row = raw.execute(_FIND, (org_id, key, now_us - KEPT_US)).fetchone()
-    return None if row is None else KeptReceipt(*row)
+    """As of this connection's transaction; None where there is none, or it is older than a day. DamagedError."""
+    with translated():
+        row = raw.execute(_FIND, (org_id, key, now_us - KEPT_US)).fetchone()
+    if row is None:
+        return None
+    if tuple(map(type, row)) != _TYPES:
+        raise DamagedError("damaged", "What is kept of the request with this key is damaged.")
+    return KeptReceipt(*row)
 
 
 def first_of_each(raw: sqlite3.Connection, appends: list[Append], now_us: int) -> list[Append]:
-    """Those whose key nobody used; the others have a RepeatedError."""
+    """Those whose key nobody used; the others have an error, a RepeatedError or a DamagedError."""
     taken, seen = [], set()
     for append in appends:
         if append.once is not None:
             key = append.org_id, append.once.key
-            if key in seen or find_receipt(raw, *key, now_us) is not None:
+            try:
+                used = key in seen or find_receipt(raw, *key, now_us) is not None
+            except DamagedError as exc:
+                append.error = exc
+                continue
+            if used:
                 append.error = RepeatedError("repeated", "A request with this key was taken already.")
                 continue
             seen.add(key)
@@ -81,12 +93,23 @@ def first_of_each(raw: sqlite3.Connection, appends: list[Append], now_us: int) -
 
 
 def keep_receipts(raw: sqlite3.Connection, appends: Sequence[Append], recorded_at_us: int) -> None:
-    """Of those that are committed now."""
+    """Of those that are committed now.
+
+    Where some can't be kept, the transaction is to be rolled back and begun anew without them: each has its error, and
+    the last of these is raised. DamagedError.
+    """
+    failed: DamagedError | None = None
     for one in appends:
         if one.once is not None:
             numbers = recorded_at_us, one.given_us, one.replaced, one.unchanged
             data = one.once.data if isinstance(one.once.data, bytes) else one.once.data(one)
-            raw.execute(_KEEP, (one.org_id, one.once.key, one.once.body, *numbers, data))
+            try:
+                with translated():
+                    raw.execute(_KEEP, (one.org_id, one.once.key, one.once.body, *numbers, data))
+            except DamagedError as exc:
+                failed = one.error = exc
+    if failed is not None:
+        raise failed
 
 
 class ReceiptSweep:
