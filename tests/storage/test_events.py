@@ -91,16 +91,34 @@ def test_pages_are_in_order_and_without_gaps(raised):
         assert ids(raised.store.events.select("here", after=id_).events) == expected[n + 1 :]
 
 
-def test_a_page_looks_at_so_many_rows(raised, monkeypatch):
-    """A page may be empty and still have a next; all pages have all."""
-    monkeypatch.setattr(events_module, "ROWS_LOOKED_AT", 2)
+def test_few_among_many(raised):
+    """One page has them, whatever lies between them that might have been one."""
+    a, b, c = (raised.metric(code) for code in "abc")
+    others = [transition(metric.series_first) for metric in (a, c)]
+    for n in range(1100):
+        raised.raise_(others[0], *([transition(b.series_first)] if n % 500 == 50 else []), others[1])
+    page = raised.store.events.select("here", metric="b", limit=5)
+    assert [event.subject for event in page.events] == ["b"] * 3
+    assert raised.store.events.select("here", after=page.next).next is None
+
+
+def test_a_page_does_so_much_work(raised, monkeypatch):
+    """Then it may be short, or empty, and still have a next; all pages have all."""
+    monkeypatch.setattr(events_module, "WORK_MAX", 2 * events_module.LOOK_WORK)
     a, b = raised.metric("a"), raised.metric("b")
     for metric in (a, b, a, b, a):
         # all rows may hold both metrics
         raised.raise_(transition(a.series_first, 0, flags=QUIET), transition(metric.series_first))
     assert len(raised.all(metric="b")) == 2
     assert len(raised.all(metric="a")) == 3
-    assert raised.store.events.select("here", metric="b", limit=1).next
+    first = raised.store.events.select("here", metric="a", limit=3)
+    assert (len(first.events), bool(first.next)) == (1, True)
+    monkeypatch.setattr(events_module, "WORK_MAX", 4)
+    first = raised.store.events.select("here", types=[EventType.CHANGED])  # no row may hold one
+    assert first.events == []
+    row = parse_event_id(first.next)[1].row
+    assert raised.rows("SELECT count(*) FROM event WHERE id <= ?", row) == [(4,)]
+    assert raised.all(types=[EventType.CHANGED]) == []
 
 
 def test_filters(raised):

@@ -103,7 +103,7 @@ class Events(Protocol):
         """The org's events behind the cursor (an event's id, or ``next`` of a page). InvalidInputError for another.
 
         ``types`` are all where there is none; ``metric`` is a code; ``acked`` asks for those that were, or weren't.
-        A page may hold fewer than ``limit`` and still have a next.
+        A page is full unless the end is reached, or much was looked at that isn't asked for; ``next`` goes on then.
         """
         ...
 

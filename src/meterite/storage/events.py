@@ -21,7 +21,7 @@ from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.alarm_snapshot import AlarmSnapshot, read_snapshot, snapshot_row
 from meterite.storage.database import driver_of
 from meterite.storage.event_interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
-from meterite.storage.event_reader import EVENT_COLUMNS, read_labels
+from meterite.storage.event_reader import read_labels
 from meterite.storage.event_rows import encode_events, insert_event_row
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import DEAD, DONE, EVENT_ROW_BITS, LEASED, PENDING, WAITING
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from meterite.storage.event_reader import EventReader
     from meterite.storage.event_rows import Name
 
-ROWS_LOOKED_AT: Final = 1000
-"""By one page, at most."""
+WORK_MAX: Final = 300_000
+"""For one page, as many rows passed by their bounds alone: about 1 µs each."""
+LOOK_WORK: Final = 32
+"""As much it costs to look into a row."""
+_EVENTS_A_WORK: Final = 16
 _ORGS_KEPT: Final = 64
 _EXISTS: Final = "SELECT 1 FROM event WHERE id = ?"
 _LAST: Final = "SELECT max(id) FROM event_row"
@@ -79,17 +82,16 @@ class _Filter:
     acked: bool | None
 
     def query(self) -> tuple[str, list[int]]:
-        """Rows that may hold some, oldest first."""
-        where = ["org = ?", "id >= ?", "types & ?"]
-        values = [self.org_id, self.after.row + (self.after.ordinal == _ORDINAL_LAST), self.types]
+        """The org's rows, oldest first: id, time, and whether their bounds say that they may hold some."""
+        may_hold, values = ["types & ?"], [self.types]
         if self.metrics is not None:
-            where += ["metric_last >= ?", "metric_first <= ?"]
+            may_hold += ["metric_last >= ?", "metric_first <= ?"]
             values += [min(self.metrics, default=0), max(self.metrics, default=-1)]
         if self.acked:
-            where.append("EXISTS (SELECT 1 FROM ack WHERE event_row = event.id)")
-        values.append(ROWS_LOOKED_AT)
-        clause = " AND ".join(where)
-        return f"SELECT {EVENT_COLUMNS} FROM event WHERE {clause} ORDER BY id LIMIT ?", values  # noqa: S608 -- our own names
+            may_hold.append("EXISTS (SELECT 1 FROM ack WHERE event_row = event.id)")
+        values += [self.org_id, self.after.row + (self.after.ordinal == _ORDINAL_LAST)]
+        said = " AND ".join(may_hold)
+        return f"SELECT id, recorded_at, {said} FROM event WHERE org = ? AND id >= ? ORDER BY id", values  # noqa: S608 -- our own names
 
     def ordinals(self, row: EventRow, acked: Mapping[int, int]) -> list[int]:
         mask = row.kinds() & self.types != 0
@@ -193,21 +195,24 @@ class SqlEvents:
     def _page(self, raw: sqlite3.Connection, chosen: _Filter, limit: int) -> EventPage:
         found: list[tuple[EventRow, int]] = []
         acked: dict[str, int] = {}
-        next_: str | None = None
-        for columns in raw.execute(*chosen.query()):
-            row = self._reader.opened(raw, columns)
-            next_ = event_id(columns[6], EventPlace(columns[0], _ORDINAL_LAST))
-            if row is None:
-                continue
-            acks = _acks_of(raw, row.id)
-            ordinals = chosen.ordinals(row, acks)
-            taken = ordinals[: limit - len(found)]
-            found += [(row, ordinal) for ordinal in taken]
-            acked |= {_id(row, ordinal): acks[ordinal] for ordinal in taken if ordinal in acks}
-            if len(taken) < len(ordinals):
-                next_ = _id(row, taken[-1])
-            if len(found) == limit:
+        upto: tuple[int, int, int] | None = None
+        work = 0
+        for row_id, recorded_at_us, may_hold in raw.execute(*chosen.query()):
+            upto = recorded_at_us, row_id, _ORDINAL_LAST
+            work += 1
+            row = self._reader.row(raw, row_id) if may_hold else None
+            if row is not None:
+                work += LOOK_WORK + len(row) // _EVENTS_A_WORK
+                acks = _acks_of(raw, row_id)
+                ordinals = chosen.ordinals(row, acks)
+                taken = ordinals[: limit - len(found)]
+                found += [(row, ordinal) for ordinal in taken]
+                acked |= {_id(row, ordinal): acks[ordinal] for ordinal in taken if ordinal in acks}
+                if len(taken) < len(ordinals):
+                    upto = recorded_at_us, row_id, taken[-1]
+            if len(found) == limit or work >= WORK_MAX:
                 break
+        next_ = None if upto is None else event_id(upto[0], EventPlace(*upto[1:]))
         return EventPage(self._reader.render(raw, found), acked, next_)
 
     def newest(self) -> str:

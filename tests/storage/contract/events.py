@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from meterite.model.errors import InvalidInputError, NotFoundError
@@ -143,6 +144,47 @@ class EventTests:
         store.events.ack("here", above.id)
         assert pages(store.events, acked=True) == [above]
         assert pages(store.events, acked=False) == [others, cleared]
+
+    def test_pages_are_full(self, store, here):
+        """But the last: of many metrics' events the few of one, of a type, acknowledged or not, and all of these."""
+        random = np.random.default_rng(1)
+        metrics = [
+            store.catalog.create("here", replace(SPEC, code=f"m{n}", notify=Notify.EVERY)) for n in range(40)
+        ]
+        for n in range(120):
+            rare = {0} if n % 30 == 7 else set()
+            some = rare | {1, 39, *random.integers(2, 39, 2).tolist()}
+            values = random.choice([11.0, -1.0], len(some), p=[0.9, 0.1])
+            push(
+                store,
+                here,
+                *(
+                    (metrics[m].series_first, AT + n, value)
+                    for m, value in zip(sorted(some), values, strict=True)
+                ),
+            )
+        every = pages(store.events)
+        acked = {event.id for event in every[::50]}
+        for id_ in acked:
+            store.events.ack("here", id_)
+        for code, type_, done, limit in itertools.product(
+            (None, "m0", "m1", "m20", "none"), (None, ABOVE, BELOW, CLEARED), (None, True, False), (2, 100)
+        ):
+            expected = [
+                event
+                for event in every
+                if code in {None, event.subject}
+                and type_ in {None, event.type}
+                and done in {None, event.id in acked}
+            ]
+            found, after = [], None
+            while len(found) < len(expected):
+                page = store.events.select(
+                    "here", after=after, metric=code, types=[type_] if type_ else [], acked=done, limit=limit
+                )
+                assert len(page.events) == min(limit, len(expected) - len(found))
+                found, after = found + page.events, page.next
+            assert found == expected
 
     def test_acknowledged_once(self, store, here, limited, start):
         """The first time counts, for every worker; the event itself never changes."""
