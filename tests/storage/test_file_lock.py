@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from meterite.model.errors import UnavailableError
-from meterite.storage.database import FileLock
+from meterite.storage.locks import FileLock
 
 
 def wait_for_one_in_line(line):

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from meterite.model.errors import UnavailableError
-from meterite.storage import org_turns
+from meterite.storage.locks import OneByte
 from meterite.storage.org_turns import OrgTurns
 
 ORGS = (1, 2, 1 << 40)
@@ -80,11 +80,10 @@ def wait_for_one_in_line(turns):
     until = time.monotonic() + 30
     with turns.hold(2, 0):
         while time.monotonic() < until:
-            try:
-                org_turns._lock(turns._fd, 3, 0)
-            except UnavailableError:
+            line = OneByte(turns._fd, 3)
+            if not line.take():
                 return
-            org_turns._unlock(turns._fd, 3)
+            line.drop()
             time.sleep(0.0001)
     raise AssertionError
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
 import threading
@@ -34,15 +33,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from meterite.model.errors import MalformedFileError, SchemaTooNewError, SettingsError, UnavailableError
+from meterite.storage.locks import FileLock
 from meterite.storage.schema import SCHEMA_REVISION
 from meterite.storage.wal import LogSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOCK_WAIT_S: Final = 5.0
 BUSY_WAIT_S: Final = 1.0
-LOCK_POLL_S: Final = 0.0005
 PAGE_BYTES: Final = 8192
 """Of a file that is made; one keeps for ever what it was made with."""
 CHECKPOINT_BYTES: Final = 4 << 20
@@ -101,63 +99,6 @@ def translated() -> Iterator[None]:
         if known is None:
             raise
         raise known from exc
-
-
-class FileLock:
-    """An ``flock`` on a file of its own, and before it a lock among this process's threads.
-
-    Who waits polls, so that whoever lets go could have it again at once, and again. So there is a second file, on which
-    all but the first in line wait: the first holds it until its turn comes, and nobody passes it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._line = path.with_name(f"{path.name[: -len(path.suffix)]}.line{path.suffix}")
-        self._path = path
-        self._threads = threading.Lock()
-        self._fds: tuple[int, ...] = ()
-
-    def acquire(self, wait_s: float = LOCK_WAIT_S) -> None:
-        """UnavailableError when the turn doesn't come within ``wait_s``."""
-        until = time.monotonic() + wait_s
-        if not self._threads.acquire(timeout=wait_s):
-            raise UnavailableError("database-locked", "Too many writers are waiting; try again.")
-        try:
-            self._flock(until)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def _flock(self, until: float) -> None:
-        if not self._fds:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._fds = os.open(self._path, flags, 0o600), os.open(self._line, flags, 0o600)
-        turn, line = self._fds
-        _flock(line, until)
-        try:
-            _flock(turn, until)
-        finally:
-            fcntl.flock(line, fcntl.LOCK_UN)
-
-    def release(self) -> None:
-        fcntl.flock(self._fds[0], fcntl.LOCK_UN)
-        self._threads.release()
-
-    def close(self) -> None:
-        fds, self._fds = self._fds, ()
-        for fd in fds:
-            os.close(fd)
-
-
-def _flock(fd: int, until: float) -> None:
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise UnavailableError("database-locked", "Another process is writing; try again.") from None
-            time.sleep(LOCK_POLL_S)
-        else:
-            return
 
 
 class Database:

@@ -1,32 +1,23 @@
 """Whose turn it is in an org: one thread's of all processes at a time, and no org waits for another.
 
-The turns of all orgs are bytes of one file, two an org, locked one by one by an open file description (``fcntl(2)``,
-F_OFD_SETLK): a lock goes with the process that held it, and two stores of one process keep each other out as two
-processes do, which locks that belong to a process wouldn't. Such a lock is nothing between threads that share the
-description, so they stand before the org's turn first. Who waits for another process polls, the first in line with the
-org's second byte in hand, as in :class:`meterite.storage.database.FileLock`.
+The turns of all orgs are bytes of one file, two an org: the turn, and the line before it. Threads that share the open
+file stand before the org's turn first.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from meterite.model.errors import UnavailableError
-from meterite.storage.database import LOCK_POLL_S
-from meterite.storage.file import OWNER_ONLY
+from meterite.storage.locks import OneByte, open_lock, take_in_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_FLOCK: Final = struct.Struct("hhqqi0q")
-"""``struct flock`` of Linux: type, whence, start, length, pid, which has to be 0."""
 
 
 class OrgTurns:
@@ -42,18 +33,14 @@ class OrgTurns:
     def hold(self, org_id: int, wait_s: float) -> Iterator[None]:
         """UnavailableError when the org's turn doesn't come within ``wait_s``."""
         until = time.monotonic() + wait_s
-        turn, line = 2 * org_id, 2 * org_id + 1
         fd = self._enter(org_id, wait_s)
         try:
-            _lock(fd, line, until)
-            try:
-                _lock(fd, turn, until)
-            finally:
-                _unlock(fd, line)
+            turn, line = OneByte(fd, 2 * org_id), OneByte(fd, 2 * org_id + 1)
+            take_in_line(turn, line, until, "Another process is making series; try again.")
             try:
                 yield
             finally:
-                _unlock(fd, turn)
+                turn.drop()
         finally:
             self._leave(org_id)
 
@@ -63,7 +50,7 @@ class OrgTurns:
             if not self._left.wait_for(lambda: org_id not in self._held, wait_s):
                 raise UnavailableError("database-locked", "Another request is making series; try again.")
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+                self._fd = open_lock(self._path)
             self._held.add(org_id)
             return self._fd
 
@@ -76,25 +63,3 @@ class OrgTurns:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _lock(fd: int, byte: int, until: float) -> None:
-    while True:
-        try:
-            _set(fd, byte, fcntl.F_WRLCK)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise UnavailableError(
-                    "database-locked", "Another process is making series; try again."
-                ) from None
-            time.sleep(LOCK_POLL_S)
-        else:
-            return
-
-
-def _unlock(fd: int, byte: int) -> None:
-    _set(fd, byte, fcntl.F_UNLCK)
-
-
-def _set(fd: int, byte: int, kind: int) -> None:
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))

@@ -23,8 +23,9 @@ from sqlalchemy import insert, select, update
 from meterite.model.check import canonical_labels, parse_labels
 from meterite.model.errors import ExhaustedError, UnavailableError, metric_moved
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS
-from meterite.storage.database import LOCK_WAIT_S, translated
+from meterite.storage.database import translated
 from meterite.storage.journal import read_clock
+from meterite.storage.locks import LOCK_WAIT_S
 from meterite.storage.org_turns import OrgTurns
 from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table

@@ -6,10 +6,11 @@ whoever asks next.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from typing import TYPE_CHECKING
+
+from meterite.storage.locks import WholeFile, open_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,16 +29,14 @@ class Turn:
         with self._guard:
             if self._fd >= 0:
                 return True
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_lock(self._path)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BaseException as exc:
-                os.close(fd)
-                if isinstance(exc, BlockingIOError):
-                    return False
-                raise
-            self._fd = fd
-            return True
+                if WholeFile(fd).take():
+                    self._fd = fd
+            finally:
+                if self._fd != fd:
+                    os.close(fd)
+            return self._fd >= 0
 
     def close(self) -> None:
         with self._guard:
