@@ -16,6 +16,7 @@ from benchmarks.measure import Row, markdown
 
 NAMES = (
     "single_push",
+    "connection_a_push",
     "append",
     "limits",
     "tiny_orgs",

@@ -32,7 +32,7 @@ _FIVE: Final = b"".join(
     b"# HELP job_%b What the job says of itself.\n# TYPE job_%b gauge\njob_%b %d\n" % (name, name, name, n)
     for n, name in enumerate((b"last_success", b"seconds", b"rows", b"bytes", b"errors"))
 )
-_PUSHGATEWAY: Final = ("prometheus-pushgateway", "--web.listen-address=127.0.0.1:{port}")
+PUSHGATEWAY: Final = ("prometheus-pushgateway", "--web.listen-address=127.0.0.1:{port}")
 
 
 def run(*, full: bool) -> list[Row]:
@@ -98,16 +98,14 @@ def _imported(bodies: list[bytes]) -> float:
 
 def _pushed(body: bytes, total: int, rounds: int) -> tuple[list[float], list[float]]:
     """µs a push at the Pushgateway, and here."""
-    requests = [
-        request("POST", f"/metrics/job/j/instance/i{n}", body, TOKEN, "text/plain") for n in range(GROUPS)
-    ]
+    requests = text_pushes(body)
     found: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         places = [Path(name) / part for part in ("theirs", "ours")]
         for place in places:
             place.mkdir()
         servers = (
-            stack.enter_context(peer(_PUSHGATEWAY, places[0], "/-/ready")),
+            stack.enter_context(peer(PUSHGATEWAY, places[0], "/-/ready")),
             stack.enter_context(meterite(places[1])),
         )
         for server in servers:
@@ -116,6 +114,13 @@ def _pushed(body: bytes, total: int, rounds: int) -> tuple[list[float], list[flo
             for server, figures in zip(servers, found, strict=True):
                 figures.append(_push(server, requests, total))
     return found
+
+
+def text_pushes(body: bytes = _ONE) -> list[bytes]:
+    """One to each group."""
+    return [
+        request("POST", f"/metrics/job/j/instance/i{n}", body, TOKEN, "text/plain") for n in range(GROUPS)
+    ]
 
 
 def _push(server: Server, requests: list[bytes], total: int) -> float:

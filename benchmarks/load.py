@@ -1,7 +1,8 @@
 """The load: a process of its own that sends requests over keep-alive connections on the loopback and counts answers.
 
-Each connection sends its next request when the last answer is complete, until ``total`` were answered. Any answer
-but 200 and 204 ends the run with an error: a fast refusal is no throughput.
+Each connection sends its next request when the last answer is complete, until ``total`` were answered. Where requests
+say ``Connection: close``, each goes over a connection of its own, and is answered when that has ended. Any answer but
+200 and 204 ends the run with an error: a fast refusal is no throughput.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 OK: Final = (b"HTTP/1.1 200", b"HTTP/1.1 204")
+CLOSE: Final = b"Connection: close\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Load:
     @property
     def per_s(self) -> float:
         return self.answered / self.seconds
+
+
+def ending(requests: Sequence[bytes]) -> list[bytes]:
+    """The same, each as the last one of its connection."""
+    return [each.replace(b"\r\n", b"\r\n" + CLOSE, 1) for each in requests]
 
 
 def request(method: str, path: str, body: object, token: str, media: str = "application/json") -> bytes:
@@ -68,7 +75,14 @@ def _work(out: Connection, port: int, requests: list[bytes], connections: int, t
 async def _drive(port: int, requests: list[bytes], connections: int, total: int) -> tuple[int, float, bytes]:
     loop = asyncio.get_running_loop()
     shared = _Shared(total, loop.create_future())
-    clients = [_Client(requests[n::connections] or requests, shared) for n in range(connections)]
+    parts = [requests[n::connections] or requests for n in range(connections)]
+    if all(CLOSE in each for each in requests):
+        began = time.monotonic()
+        tasks = [loop.create_task(_one_each(port, part, shared)) for part in parts]
+        wrong = await shared.done
+        await asyncio.wait(tasks)
+        return shared.answered, time.monotonic() - began, wrong
+    clients = [_Client(part, shared) for part in parts]
     for client in clients:
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]  # mypy can't type a lambda's defaults
     began = time.monotonic()
@@ -76,6 +90,21 @@ async def _drive(port: int, requests: list[bytes], connections: int, total: int)
         client.next()
     wrong = await shared.done
     return shared.answered, time.monotonic() - began, wrong
+
+
+async def _one_each(port: int, requests: list[bytes], shared: _Shared) -> None:
+    """A connection a request, one after the other."""
+    loop, place = asyncio.get_running_loop(), 0
+    while shared.left and not shared.done.done():
+        shared.left -= 1
+        connection = _Connection(requests[place])
+        try:
+            await loop.create_connection(lambda connection=connection: connection, "127.0.0.1", port)  # type: ignore[misc]  # as above
+            answer = await connection.ended
+        except OSError as error:
+            answer = f"no connection: {error}".encode()
+        shared.count(answer if _is_whole(answer) else b"cut: " + answer)
+        place = (place + 1) % len(requests)
 
 
 class _Shared:
@@ -86,6 +115,15 @@ class _Shared:
         self.total = total
         self.answered = 0
         self.done = done
+
+    def count(self, answer: bytes) -> None:
+        """What isn't a success ends it all."""
+        if not answer.startswith(OK):
+            self.finish(answer)
+            return
+        self.answered += 1
+        if self.answered == self.total:
+            self.finish(b"")
 
     def finish(self, wrong: bytes) -> None:
         if not self.done.done():
@@ -113,20 +151,38 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._got += data
-        end = self._got.find(b"\r\n\r\n")
-        if end < 0 or len(self._got) < end + 4 + _length(self._got[:end]):
+        if not _is_whole(self._got):
             return
         answer, self._got = self._got, b""
-        if not answer.startswith(OK):
-            self._shared.finish(answer)
-            return
-        self._shared.answered += 1
-        if self._shared.answered == self._shared.total:
-            self._shared.finish(b"")
-        self.next()
+        self._shared.count(answer)
+        if answer.startswith(OK):
+            self.next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.finish(f"the connection was lost: {exc}".encode())
+
+
+class _Connection(asyncio.Protocol):
+    """For one request; ``ended`` is its answer."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._got = b""
+        self.ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.WriteTransport", transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(self._got if exc is None else f"the connection was lost: {exc}".encode())
+
+
+def _is_whole(answer: bytes) -> bool:
+    end = answer.find(b"\r\n\r\n")
+    return end >= 0 and len(answer) >= end + 4 + _length(answer[:end])
 
 
 def _length(head: bytes) -> int:

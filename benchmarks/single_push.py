@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 METRICS = 10
 INFLUX_BAR = 0.7
-_INFLUX = (
+INFLUX = (
     "env",
     "INFLUXDB_REPORTING_DISABLED=true",
     "INFLUXDB_BIND_ADDRESS=127.0.0.1:0",
@@ -38,7 +38,7 @@ _INFLUX = (
 
 def run(*, full: bool) -> list[Row]:
     total, rounds = (40_000, 9) if full else (10_000, 5)
-    requests, lines = _requests(), _lines()
+    requests, lines = metric_pushes(), line_pushes()
     noop: list[float] = []
     fast: list[float] = []
     fast_per_s: list[float] = []
@@ -58,11 +58,11 @@ def run(*, full: bool) -> list[Row]:
             meterite(directory[1]) as b,
             uvicorn("meterite.app:app", directory[2]) as c,
             uvicorn("benchmarks.baseline_obvious:app", directory[3]) as d,
-            peer(_INFLUX, directory[4], "/query?q=SHOW+DATABASES") as e,
+            peer(INFLUX, directory[4], "/query?q=SHOW+DATABASES") as e,
         ):
             e.ask("POST", "/query?q=CREATE+DATABASE+b")
             for server in (b, c, d):
-                _create(server)
+                create_metrics(server)
             for server in (a, b, c, d):  # what is done once a process isn't a request's cost
                 _measure(server, requests, 500)
             _measure(b, lines, 500)
@@ -101,14 +101,16 @@ def run(*, full: bool) -> list[Row]:
     ]
 
 
-def _requests() -> list[bytes]:
+def metric_pushes() -> list[bytes]:
+    """To each of the metrics that ``create_metrics`` makes."""
     return [
         request("POST", f"/metric/W{n % METRICS}", {"reading": round(20 + n * 0.01, 2)}, TOKEN)
         for n in range(CONNECTIONS * 10)
     ]
 
 
-def _lines() -> list[bytes]:
+def line_pushes() -> list[bytes]:
+    """The same as lines."""
     return [
         request(
             "POST", "/write?db=b", f"W{n % METRICS} value={20 + n * 0.01:.2f}\n".encode(), TOKEN, "text/plain"
@@ -122,7 +124,7 @@ def _into(cpu_us: list[float], per_s: list[float], measured: tuple[float, Load])
     per_s.append(measured[1].per_s)
 
 
-def _create(server: Server) -> None:
+def create_metrics(server: Server) -> None:
     for n in range(METRICS):
         server.ask("POST", "/metric/", {"code": f"W{n}", "name": f"Benchmark {n}"})
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import anyio
 import httpx
 import pytest
 
+from api.house import TOKENS, opened
 from meterite.app import create_app
 from meterite.settings import Settings
-
-TOKENS = {"token-one": "org_01", "token-two": "org_02"}
 
 
 class Client:
@@ -69,3 +69,18 @@ def client(app):
         portal.wrap_async_context_manager(running(app)) as http,
     ):
         yield Client(portal, http)
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """One loop for all of a file's tests."""
+    with asyncio.Runner() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def house(runner, tmp_path_factory):
+    """One app behind either protocol."""
+    context = opened(tmp_path_factory.mktemp("door"))
+    yield runner.run(context.__aenter__())
+    runner.run(context.__aexit__(None, None, None))

@@ -4,7 +4,7 @@ What this file guarantees: a complete push that :mod:`meterite.api.fast_push` ta
 is read, and answered once it is on disk, in the order of the connection's requests. Anything else, and a push that
 couldn't be committed, goes byte for byte to uvicorn's own protocol, and so to the app, which alone knows errors. One of
 the two ways is at work on a connection at any time: none is begun here while the parser is within a message or the app
-owes an answer, and none there while pushes are on their way.
+owes an answer, and none there while pushes are on their way. A push that ends its connection is the last that is read.
 
 What came in one piece is committed together; what comes meanwhile waits, and reading stops. That bounds what a
 connection holds (a piece and ``TURN_MAX`` pushes), and keeps two pushes of one connection in order where the first one
@@ -75,6 +75,7 @@ class FastDoor(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._within = False
         self._stopping = False
+        self._ending = False
         self._answered_s = 0.0
         self._defaults_of: list[tuple[bytes, bytes]] | None = None
         self._defaults = b""
@@ -82,6 +83,8 @@ class FastDoor(HttpToolsProtocol):
     # --- What comes in
 
     def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return  # the client said that nothing follows
         if self._turns:
             self._held += data
             self.flow.pause_reading()
@@ -118,7 +121,9 @@ class FastDoor(HttpToolsProtocol):
                     break
                 self._turns.append(turn)
                 start = stop
-                if start == size:
+                if asked.ends:
+                    self._ending = self._stopping = True
+                if start == size or asked.ends:
                     return
         if not self._turns:
             super().data_received(data)
@@ -181,7 +186,7 @@ class FastDoor(HttpToolsProtocol):
             self.transport.write(answer)
         self.server_state.total_requests += 1
         self._answered_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
+        if self.timeout_keep_alive_task is None and not last:
             self._keep_alive_for(self.timeout_keep_alive)
 
     def on_response_complete(self) -> None:

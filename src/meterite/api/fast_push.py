@@ -61,7 +61,7 @@ _PATH: Final = rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]"
 _NAME: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _VALUE: Final = rb"(?:[!-~]++(?: ++(?=[!-~]))?+)*+"
 _HEAD: Final = re.compile(
-    rb"(POST|PUT) (/(?:" + _PATH + rb"|%)++)(?:\?((?:" + _PATH + rb"|%)*+))?+ HTTP/1\.1"
+    rb"(POST|PUT) (/(?:" + _PATH + rb"|%)++)(?:\?((?:" + _PATH + rb"|%)*+))?+ HTTP/1\.([01])"
     rb"((?:\r\n" + _NAME + rb":[ \t]*+" + _VALUE + rb")*+)"
 )
 _FIELDS: Final = re.compile(rb"\r\n(" + _NAME + rb"):[ \t]*+(" + _VALUE + rb")")
@@ -73,6 +73,7 @@ _OTHERWISE: Final = frozenset(
     }
 )
 """With one of these a request isn't a plain push."""
+_CONNECTIONS: Final = frozenset({b"close", b"keep-alive"})
 _LAST: Final = b"x-request-id: %b\r\n%b\r\n%b"
 _EMPTY: Final = b"HTTP/1.1 200 OK\r\n%bcontent-length: 0\r\n" + _LAST
 _NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\n%b" + _LAST
@@ -100,13 +101,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a head says."""
+    """What a head says; ``ends``: the connection ends with the answer."""
 
     org: str
     length: int
     place: Place
     scope: Scope
     request_id: str | None
+    ends: bool
 
 
 class Pushes:
@@ -142,10 +144,10 @@ class Pushes:
         if found is None:
             return None
         method, target, query = found.group(1).decode(), found.group(2).decode(), found.group(3) or b""
-        headers = [(name.lower(), value) for name, value in _FIELDS.findall(found.group(4))]
-        length = self._length(headers)
+        headers = [(name.lower(), value) for name, value in _FIELDS.findall(found.group(5))]
+        length, ends = self._length(headers), _ends(found.group(4), headers)
         place = self._place(method, target, query, headers) if length else None
-        if place is None:
+        if place is None or ends is None:
             return None
         scope = {
             "type": "http",
@@ -160,7 +162,9 @@ class Pushes:
             org, credential = self._authenticate(scope)
         except MeteriteError:
             return None
-        return None if credential.kind == "cookie" else Asked(org, length, place, scope, sent_id(scope))
+        if credential.kind == "cookie":
+            return None
+        return Asked(org, length, place, scope, sent_id(scope), ends)
 
     def _place(self, method: str, target: str, query: bytes, headers: Headers) -> Place | None:
         """None where this isn't a place for pushes, or something more is asked."""
@@ -192,8 +196,8 @@ class Pushes:
         lengths = [value for name, value in headers if name == b"content-length"]
         if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
             return 0
-        for name, value in headers:
-            if name in _OTHERWISE or (name == b"connection" and value.lower() != b"keep-alive"):
+        for name, _ in headers:
+            if name in _OTHERWISE:
                 return 0
             if self._told is not None and name in _FORWARDED:  # who asks is for the server to say
                 return 0
@@ -252,6 +256,17 @@ class Pushes:
         return (
             recorder.append_one(known, series, value, None if at_us == NO_TIME else at_us) if series else None
         )
+
+
+def _ends(minor: bytes, headers: Headers) -> bool | None:
+    """Whether the connection ends with the answer; None where its header says something else.
+
+    HTTP/1.0's always does: uvicorn keeps none, whatever they ask for.
+    """
+    asked = {value.lower() for name, value in headers if name == b"connection"}
+    if len(asked) > 1 or not asked <= _CONNECTIONS:
+        return None
+    return minor == b"0" or b"close" in asked
 
 
 def _group(method: str, target: str, headers: Headers) -> Place | None:
