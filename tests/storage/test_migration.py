@@ -16,10 +16,10 @@ from alembic.migration import MigrationContext
 from meterite.model.columns import Batch, Columns
 from meterite.model.event import EventType
 from meterite.model.event_row import Document
-from meterite.model.limits import TRANSITION
 from meterite.model.metric import MetricSpec, Notify
+from meterite.model.standing import NOTHING
 from meterite.storage import migrate
-from meterite.storage.event_rows import encode_events
+from meterite.storage.event_rows import Names, encode_events
 from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.live_runs import RUN_COLUMNS, read_live_runs
 from meterite.storage.maintenance import verify
@@ -113,7 +113,7 @@ def test_events_of_a_file_of_revision_4(tmp_path):
     path = tmp_path / "m.db"
     make_first(path, 4)
     document = Document(EventType.DEAD, 0, {"a": 1}, "x")
-    (row,) = encode_events(np.empty(0, TRANSITION), [document], {})
+    (row,) = encode_events(NOTHING, [document], Names())
     *bounds, checksum, data = row.columns(7 << 16, 1, 99)
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("INSERT INTO org (id, name) VALUES (1, 'here')")

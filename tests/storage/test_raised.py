@@ -9,6 +9,7 @@ from meterite.model.event import EventPlace, EventType, event_id
 from meterite.model.event_row import Document
 from meterite.model.limits import QUIET
 from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.standing import Judged
 from meterite.storage.event_rows import EncodedEvents
 from meterite.storage.interface import Append
 from meterite.storage.raised import EVENTS_TOLD_MAX, Raised
@@ -39,7 +40,7 @@ def test_places():
         [transition(M), transition(M + 1), transition(M + 1, flags=QUIET), transition(M), transition(2 * M)]
     )
     documents = [Document(EventType.RESUMED, 2, {}), Document(EventType.RESUMED, 1, {})]
-    raised = Raised(1, AT, rows(2, 3, 2), transitions, documents, [70, 71, 72])
+    raised = Raised(1, AT, rows(2, 3, 2), Judged.of(transitions), documents, [70, 71, 72])
     assert told(raised, M).events == ids((70, 0), (71, 1), (72, 1))
     assert told(raised, M + 1).events == ids((70, 1), (72, 1))
     assert told(raised, 2 * M, 3 * M).events == ids((71, 2), (72, 0))
@@ -48,7 +49,7 @@ def test_places():
 
 def test_bounded():
     """1,000 are told, the others counted."""
-    raised = Raised(1, AT, rows(1500), np.concatenate([transition(M)] * 1500), [], [70])
+    raised = Raised(1, AT, rows(1500), Judged.of(np.concatenate([transition(M)] * 1500)), [], [70])
     append = told(raised, M)
     assert (len(append.events), append.events_more) == (EVENTS_TOLD_MAX, 500)
     assert append.events[-1] == ids((70, 999))[0]

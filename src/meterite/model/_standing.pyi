@@ -4,14 +4,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-# Rows of TRANSITION, and uint32 places in `slots` that are to be walked. None, and nothing done, where the newest
-# reading of one that matters is unknown. `slots` are int64, `rows` of WATCHED, which move on.
+# Rows of TRANSITION, the metrics that they are about, the sum of their types' bits; and uint32 places in `slots` that
+# are to be walked. None, and nothing done, where the newest reading of one that matters is unknown. `slots` are int64,
+# of `calm` (CALM) and `rows` (WATCHED), which move on.
 def judge(
     series_index: NDArray[Any],
     at_us: NDArray[Any],
     values: NDArray[Any],
     slots: NDArray[Any],
+    calm: NDArray[Any],
     rows: NDArray[Any],
     now_us: int,
     /,
-) -> tuple[bytes, bytes] | None: ...
+) -> tuple[bytes, list[int], int, bytes] | None: ...

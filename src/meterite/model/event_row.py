@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from meterite.model.event import TYPE_BITS, Event, EventPlace, event_id
-from meterite.model.limits import LATE, QUIET, TIME_NONE, TRANSITION, AlarmState
+from meterite.model.limits import LATE, TIME_NONE, TRANSITION, AlarmState, kinds_of
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.model.number import plain_number
 from meterite.model.time import format_rfc3339
@@ -136,11 +136,6 @@ class EventRow:
             org=self.org,
             data=data,
         )
-
-
-def kinds_of(transitions: NDArray[np.void]) -> NDArray[np.uint8]:
-    """The bit of each transition's type, 0 where it is quiet."""
-    return np.where(transitions["flags"] & QUIET, 0, transitions["kind"]).astype(np.uint8)
 
 
 def subject_of(code: str, labels: Labels) -> str:

@@ -33,6 +33,8 @@ from meterite.model.event import TYPE_BITS, EventType
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
 ABOVE_MAX: Final = TYPE_BITS[EventType.ABOVE_MAX]
 BELOW_MIN: Final = TYPE_BITS[EventType.BELOW_MIN]
 CLEARED: Final = TYPE_BITS[EventType.CLEARED]
@@ -67,6 +69,11 @@ TRANSITION: Final = np.dtype(
 """What a commit says of a series. ``kind`` is the bit of the event's type, or 0 where only the state moved; ``state``,
 ``since``, ``pending``, ``pending_since`` and ``told`` are the alarm as the commit leaves it (the same in all rows of
 the series); times are µs, :data:`TIME_NONE` for none."""
+
+
+def kinds_of(transitions: NDArray[np.void]) -> NDArray[np.uint8]:
+    """The bit of each transition's type, 0 where it is quiet."""
+    return np.where(transitions["flags"] & QUIET, 0, transitions["kind"]).astype(np.uint8)
 
 
 class AlarmState(IntEnum):

@@ -8,11 +8,13 @@ each series with a reading outside, or an alarm, is walked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from meterite.model.limits import TIME_NONE, TRANSITION, Alarm, walk
+from meterite.model.limits import TIME_NONE, TRANSITION, Alarm, kinds_of, walk
+from meterite.model.metric import SERIES_ORDINAL_BITS
 
 try:
     from meterite.model import _standing
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
 EVERY: Final = 1
 HELD: Final = 2
 """Flags of a rule: raises by every reading; has ``hysteresis`` or ``for``."""
+_U32, _I64, _F64 = (np.dtype(name) for name in ("u4", "i8", "f8"))
 TIME_UNKNOWN: Final = int(np.iinfo(np.int64).max)
 """Of a newest reading that is to be looked up. The greatest number there is, so that newer ones keep it."""
 
+CALM: Final = np.dtype([("low", "<f8"), ("high", "<f8"), ("newest", "<i8")])
+"""What a series' reading that says nothing new lies between, finite numbers, NaN where its alarm isn't at rest; and its
+newest reading, :data:`TIME_NONE` for none. Apart from the rest, since each commit looks at these of all its series."""
 WATCHED: Final = np.dtype(
     [
         ("series", "<i8"),
-        ("newest", "<i8"),
         ("low", "<f8"),
         ("high", "<f8"),
         ("mute_until", "<i8"),
@@ -53,103 +58,155 @@ WATCHED: Final = np.dtype(
     ],
     align=True,
 )
-"""A series: its newest reading (:data:`TIME_NONE` for none), its metric's rule, its alarm (``alarmed``: isn't at rest).
-Times are µs. ``_standing.c`` has the same."""
+"""A series, its metric's rule, its alarm (``alarmed``: isn't at rest). Times are µs. ``_standing.c`` has both."""
 
 
-def watched(series: list[int], rules: list[Rule]) -> NDArray[np.void]:
-    """Rows of :data:`WATCHED` at rest, without a reading."""
-    rows: NDArray[Any] = np.zeros(len(series), WATCHED)
-    rows["series"] = series
-    rows["newest"] = rows["since"] = rows["pending_since"] = TIME_NONE
-    set_rules(rows, slice(None), rules)
-    return rows
+@dataclass(slots=True)
+class Standing:
+    """How series stand, a slot each: ``calm`` of :data:`CALM`, ``rows`` of :data:`WATCHED`."""
+
+    calm: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, CALM))
+    rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, WATCHED))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, slots: slice) -> Standing:
+        return Standing(self.calm[slots], self.rows[slots])
+
+    def __setitem__(self, slots: slice | type_i64, others: Standing) -> None:
+        self.calm[slots] = others.calm
+        self.rows[slots] = others.rows
+
+    def set_rules(self, slots: NDArray[np.intp] | slice, rules: list[Rule]) -> None:
+        rows = self.rows
+        rows["low"][slots] = [rule.low for rule in rules]
+        rows["high"][slots] = [rule.high for rule in rules]
+        rows["mute_until"][slots] = [rule.mute_until_us for rule in rules]
+        held = (HELD * (rule.hysteresis != 0 or rule.for_us != 0) for rule in rules)
+        rows["flags"][slots] = [EVERY * rule.every | flag for rule, flag in zip(rules, held, strict=True)]
+        self._set_calm(slots)
+
+    def set_alarm(self, slot: int, alarm: Alarm) -> None:
+        row: Any = self.rows[slot]
+        row["state"], row["pending"], row["told"] = alarm.state, alarm.pending, alarm.told
+        row["since"], row["pending_since"] = alarm.since_us, alarm.pending_since_us
+        row["alarmed"] = not alarm.at_rest
+        self._set_calm(slice(slot, slot + 1))
+
+    def _set_calm(self, slots: NDArray[np.intp] | slice) -> None:
+        rows, greatest = self.rows[slots], np.finfo(np.float64).max
+        self.calm["low"][slots] = np.where(rows["alarmed"], np.nan, np.maximum(rows["low"], -greatest))
+        self.calm["high"][slots] = np.where(rows["alarmed"], np.nan, np.minimum(rows["high"], greatest))
 
 
-def set_rules(rows: NDArray[np.void], slots: NDArray[np.intp] | slice, rules: list[Rule]) -> None:
-    """Rules of the rows at ``slots``."""
-    rows["low"][slots] = [rule.low for rule in rules]
-    rows["high"][slots] = [rule.high for rule in rules]
-    rows["mute_until"][slots] = [rule.mute_until_us for rule in rules]
-    held = (HELD * (rule.hysteresis != 0 or rule.for_us != 0) for rule in rules)
-    rows["flags"][slots] = [EVERY * rule.every | flag for rule, flag in zip(rules, held, strict=True)]
+def at_rest(series: list[int], rules: list[Rule]) -> Standing:
+    """Without a reading."""
+    made = Standing(np.zeros(len(series), CALM), np.zeros(len(series), WATCHED))
+    made.rows["series"] = series
+    made.rows["since"] = made.rows["pending_since"] = made.calm["newest"] = TIME_NONE
+    made.set_rules(slice(None), rules)
+    return made
 
 
 def alarm_of(row: np.void) -> Alarm:
     """Of a row of :data:`WATCHED`."""
-    _, _, _, _, _, since_us, pending_since_us, state, pending, told, _, _ = row.item()
+    _, _, _, _, since_us, pending_since_us, state, pending, told, _, _ = row.item()
     return Alarm(state, since_us, pending, pending_since_us, told)
 
 
-def set_alarm(rows: NDArray[np.void], slot: int, alarm: Alarm) -> None:
-    row: Any = rows[slot]
-    row["state"], row["pending"], row["told"] = alarm.state, alarm.pending, alarm.told
-    row["since"], row["pending_since"] = alarm.since_us, alarm.pending_since_us
-    row["alarmed"] = not alarm.at_rest
+class Judged(NamedTuple):
+    """What a commit's readings raise: ``transitions``, rows of TRANSITION by series, as bytes; the ids of the
+    ``metrics`` that they are about, ascending; the sum of the bits of their ``types``.
+    """
+
+    transitions: bytes
+    metrics: list[int]
+    types: int
+
+    @classmethod
+    def of(cls, transitions: NDArray[np.void]) -> Judged:
+        metrics: list[int] = np.unique(transitions["series"] >> SERIES_ORDINAL_BITS).tolist()
+        return cls(transitions.tobytes(), metrics, int(np.bitwise_or.reduce(kinds_of(transitions))))
+
+    def __len__(self) -> int:
+        return len(self.transitions) // TRANSITION.itemsize
+
+    def rows(self) -> NDArray[np.void]:
+        found: NDArray[Any] = np.frombuffer(self.transitions, TRANSITION)
+        return found
+
+
+NOTHING: Final = Judged(b"", [], 0)
 
 
 def judge(
     batch: Batch,
     slots: type_i64,
-    rows: NDArray[np.void],
+    standing: Standing,
     *,
     rule_of: Callable[[int], Rule],
     look_up: Callable[[type_i64], None],
     now_us: int,
     compiled: bool = COMPILED,
-) -> NDArray[np.void]:
-    """Rows of :data:`TRANSITION`, by series; ``rows`` (of WATCHED, the batch's series at ``slots``) move on.
+) -> Judged:
+    """The batch's series stand at ``slots``, in their order, and move on.
 
     ``rule_of`` answers a series id's rule, and is asked for those alone that are walked. ``look_up`` finds out what the
     newest readings at some slots are, where that matters and is unknown.
     """
-    assert batch.series_index.dtype == np.uint32
-    assert batch.values.dtype == np.float64  # C takes the bytes for what they should be
-    assert batch.at_us.dtype == np.int64
+    assert batch.series_index.dtype == _U32  # C takes the bytes for what they should be
+    assert batch.at_us.dtype == _I64
+    assert batch.values.dtype == _F64
     screen = _standing.judge if compiled else _screen
-    columns = batch.series_index, batch.at_us, batch.values
-    judged = screen(*columns, slots, rows, now_us)
+    given = batch.series_index, batch.at_us, batch.values, slots, standing.calm, standing.rows, now_us
+    judged = screen(*given)
     if judged is None:
-        matter = slots[_cases(batch.series_index, batch.values, rows[slots])]
-        look_up(matter[rows["newest"][matter] == TIME_UNKNOWN])
-        judged = screen(*columns, slots, rows, now_us)
+        matter = slots[_cases(batch.series_index, batch.values, standing.rows[slots])]
+        look_up(matter[standing.calm["newest"][matter] == TIME_UNKNOWN])
+        judged = screen(*given)
         assert judged is not None
-    found: NDArray[Any] = np.frombuffer(judged[0], TRANSITION)
-    if not judged[1]:
-        return found
-    walked = _walked(batch, np.frombuffer(judged[1], np.uint32), slots, rows, rule_of, now_us)
-    if not len(found):
-        return walked
-    found = np.concatenate([found, walked])
-    return found[np.argsort(found["series"], kind="stable")]
+    found, metrics, types, odd = judged
+    if not odd:
+        return Judged(found, metrics, types)
+    walked = _walked(batch, np.frombuffer(odd, np.uint32), slots, standing, rule_of, now_us)
+    rows = np.concatenate([np.frombuffer(found, TRANSITION), walked])
+    return Judged.of(rows[np.argsort(rows["series"], kind="stable")])
 
 
 def _cases(index: type_u32, values: type_f64, rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    """By series: whether it has a reading outside, or an alarm that isn't at rest; few have, most of the time."""
-    found: NDArray[np.bool_] = rows["alarmed"].copy()
-    found[index[(values > rows["high"][index]) | (values < rows["low"][index])]] = True
+    """By series: whether it has a reading outside, or any while its alarm isn't at rest; few have, most of the time."""
+    found = np.zeros(len(rows), bool)
+    outside = (values > rows["high"][index]) | (values < rows["low"][index])
+    found[index[outside | rows["alarmed"][index]]] = True
     return found
 
 
 def _screen(
-    index: type_u32, at_us: type_i64, values: type_f64, slots: type_i64, rows: NDArray[np.void], _now_us: int
-) -> tuple[bytes, bytes] | None:
+    index: type_u32,
+    at_us: type_i64,
+    values: type_f64,
+    slots: type_i64,
+    calm: NDArray[np.void],
+    rows: NDArray[np.void],
+    _now_us: int,
+) -> tuple[bytes, list[int], int, bytes] | None:
     """What ``_standing.judge`` does, but that it judges nothing: all that may raise something is to be walked."""
-    own = rows[slots]
-    cases = _cases(index, values, own)
-    if (own["newest"][cases] == TIME_UNKNOWN).any():
+    cases = _cases(index, values, rows[slots])
+    before = calm["newest"][slots]
+    if (before[cases] == TIME_UNKNOWN).any():
         return None
-    newest, finite = own["newest"].copy(), np.isfinite(values)
+    newest, finite = before.copy(), np.isfinite(values)
     np.maximum.at(newest, index[finite], at_us[finite])
-    rows["newest"][slots] = np.where(cases, own["newest"], newest)
-    return b"", np.flatnonzero(cases).astype(np.uint32).tobytes()
+    calm["newest"][slots] = np.where(cases, before, newest)
+    return b"", [], 0, np.flatnonzero(cases).astype(np.uint32).tobytes()
 
 
 def _walked(
     batch: Batch,
     places: type_u32,
     slots: type_i64,
-    rows: NDArray[np.void],
+    standing: Standing,
     rule_of: Callable[[int], Rule],
     now_us: int,
 ) -> NDArray[np.void]:
@@ -162,10 +219,10 @@ def _walked(
     begins, ends = (index.searchsorted(places, side).tolist() for side in ("left", "right"))
     found: list[tuple[int | float, ...]] = []
     for slot, begin, end in zip(slots[places].tolist(), begins, ends, strict=True):
-        row: Any = rows[slot]
-        series, newest_us, alarm = int(row["series"]), int(row["newest"]), alarm_of(row)
+        row, newest = standing.rows[slot], standing.calm["newest"]
+        series, alarm = int(row["series"]), alarm_of(row)
         readings = zip(at_us[begin:end].tolist(), values[begin:end].tolist(), strict=True)
-        made, row["newest"] = walk(series, rule_of(series), alarm, newest_us, readings, now_us)
+        made, newest[slot] = walk(series, rule_of(series), alarm, int(newest[slot]), readings, now_us)
         found += made
-        set_alarm(rows, slot, alarm)
+        standing.set_alarm(slot, alarm)
     return np.array(found, TRANSITION)

@@ -16,8 +16,7 @@ import numpy as np
 
 from meterite.model.errors import DamagedError
 from meterite.model.event import EventType
-from meterite.model.event_row import kinds_of
-from meterite.model.limits import ABOVE_MAX, BELOW_MIN, LATE, Alarm
+from meterite.model.limits import ABOVE_MAX, BELOW_MIN, LATE, Alarm, kinds_of
 from meterite.storage.alarms import fold_alarms
 from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.schema import EVENT_ROW_BITS

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meterite.model.check import parse_labels
 from meterite.model.errors import DamagedError
 from meterite.model.event_row import EventRow
+from meterite.model.standing import Judged
 from meterite.storage.event_rows import bounds_of, decode_events, is_whole
 from meterite.storage.sections import damaged
 
@@ -100,10 +101,8 @@ def open_row(columns: tuple[Any, ...], org: str) -> EventRow:
     if not is_whole(columns[:8], checksum):
         raise damaged("an event row fails its checksum")
     transitions, documents, names = decode_events(data)
-    if (*bounds_of(transitions.tobytes(), documents), len(transitions) + len(documents)) != (
-        *(metric_first, metric_last, types),
-        count,
-    ):
+    bounds = bounds_of(Judged.of(transitions), documents)
+    if (*bounds, len(transitions) + len(documents)) != (metric_first, metric_last, types, count):
         raise damaged("an event row's bounds aren't its events'")
     return EventRow(row_id, org, recorded_at, transitions, documents, names, org_id)
 

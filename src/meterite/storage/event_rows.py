@@ -18,32 +18,28 @@ import numpy as np
 
 from meterite.model.event import TYPE_BITS
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, Document, MetricName
-from meterite.model.limits import QUIET, TRANSITION
-from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.limits import TRANSITION
+from meterite.model.standing import NOTHING, Judged
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-Name = tuple[str, str, str | None] | msgspec.Raw
-"""A metric's code, name and unit: a :class:`MetricName`, a plain tuple, or what :func:`encode_name` made of one."""
 
 _MAGIC: Final = b"MEV1"
 _HEADER: Final = struct.Struct("<4sIII")
 _CHECKED_COLUMNS: Final = struct.Struct("<7q")
 _INSERT: Final = "INSERT INTO event_row VALUES (?,?,?,?,?,?,?,?,?)"
-_SERIES: Final = struct.Struct("<q")
-_SIZE: Final = TRANSITION.itemsize
-_KIND, _FLAGS = (TRANSITION.fields[name][1] for name in ("kind", "flags"))  # type: ignore[index]  # structured
+_NO_DOCUMENTS: Final = b"[]"
+_NAMELESS: Final = MetricName("", "")
 _ENCODER: Final = msgspec.json.Encoder()
 _DOCUMENTS: Final = msgspec.json.Decoder(list[Document])
 _NAMES: Final = msgspec.json.Decoder(dict[int, MetricName])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedEvents:
     """A row but for its id, org and time."""
 
@@ -60,9 +56,16 @@ class EncodedEvents:
         return (*bounds, checksum, self.data)
 
 
-def encode_name(name: MetricName) -> msgspec.Raw:
-    """For whoever has the same names in many rows."""
-    return msgspec.Raw(_ENCODER.encode(name))
+def encode_name(metric_id: int, name: MetricName) -> bytes:
+    """As it stands in a row: for whoever has the same names in many."""
+    return b'"%d":%b' % (metric_id, _ENCODER.encode(name))
+
+
+class Names(dict[int, bytes]):
+    """What metrics are called, by id, as :func:`encode_name` writes it. Those that aren't in it have no name."""
+
+    def __missing__(self, metric_id: int) -> bytes:
+        return encode_name(metric_id, _NAMELESS)
 
 
 def insert_event_row(
@@ -73,61 +76,42 @@ def insert_event_row(
     raw.execute(_INSERT, (row_id, org_id, *bounds, recorded_at_us, checksum, data))
 
 
-def encode_events(
-    transitions: NDArray[np.void], documents: Sequence[Document], names: Mapping[int, Name]
-) -> list[EncodedEvents]:
-    """In rows of at most 65,536 events; nothing gives no row.
-
-    ``transitions`` stand in the order of series; ``names`` has all metrics that the events are about.
-    """
-    return [_encode(*part) for part in _parts(transitions, documents, names)]
-
-
-def _parts(
-    transitions: NDArray[np.void], documents: Sequence[Document], names: Mapping[int, Name]
-) -> Iterator[tuple[NDArray[np.void], Sequence[Document], Mapping[int, Name]]]:
-    count = len(transitions) + len(documents)
+def encode_events(found: Judged, documents: Sequence[Document], names: Names) -> list[EncodedEvents]:
+    """In rows of at most 65,536 events; nothing gives no row. Each has the names of the metrics that it is about."""
+    count = len(found) + len(documents)
     if 0 < count <= EVENT_ROW_EVENTS_MAX:
-        yield transitions, documents, names
-        return
-    none = transitions[:0]
-    for start in range(0, len(transitions), EVENT_ROW_EVENTS_MAX):
-        some = transitions[start : start + EVENT_ROW_EVENTS_MAX]
-        used = set((some["series"] >> SERIES_ORDINAL_BITS).tolist())
-        yield some, (), {id_: name for id_, name in names.items() if id_ in used}
+        return [_encode(found, documents, names)]
+    return [_encode(*part, names) for part in _parts(found, documents)]
+
+
+def _parts(found: Judged, documents: Sequence[Document]) -> Iterator[tuple[Judged, Sequence[Document]]]:
+    rows = found.rows()
+    for start in range(0, len(rows), EVENT_ROW_EVENTS_MAX):
+        yield Judged.of(rows[start : start + EVENT_ROW_EVENTS_MAX]), ()
     for start in range(0, len(documents), EVENT_ROW_EVENTS_MAX):
-        others = documents[start : start + EVENT_ROW_EVENTS_MAX]
-        used = {document.metric_id for document in others}
-        yield none, others, {id_: name for id_, name in names.items() if id_ in used}
+        yield NOTHING, documents[start : start + EVENT_ROW_EVENTS_MAX]
 
 
-def _encode(
-    transitions: NDArray[np.void], documents: Sequence[Document], names: Mapping[int, Name]
-) -> EncodedEvents:
-    raw = transitions.tobytes()
-    first, last, types = bounds_of(raw, documents)
-    texts = _ENCODER.encode(documents) if documents else b"[]"
-    header = _HEADER.pack(_MAGIC, len(transitions), len(texts), len(documents))
-    data = b"".join((header, raw, texts, _ENCODER.encode(names)))
-    return EncodedEvents(first, last, types, len(transitions) + len(documents), data)
+def _encode(found: Judged, documents: Sequence[Document], names: Names) -> EncodedEvents:
+    used, texts = found.metrics, _NO_DOCUMENTS
+    if documents:
+        used = sorted({*used, *(document.metric_id for document in documents)} - {0})
+        texts = _ENCODER.encode(documents)
+    count = len(found)
+    header = _HEADER.pack(_MAGIC, count, len(texts), len(documents))
+    called = b",".join([names[id_] for id_ in used])
+    data = b"".join((header, found.transitions, texts, b"{", called, b"}"))
+    return EncodedEvents(*bounds_of(found, documents), count + len(documents), data)
 
 
-def bounds_of(transitions: bytes, documents: Sequence[Document]) -> tuple[int, int, int]:
-    """The first and the last metric (0 where there is none), and the sum of the bits of all types.
-
-    Of transitions as they are in memory, in the order of series: calls of numpy for them take as long as their insert.
-    """
-    ids = [document.metric_id for document in documents]
-    types = 0
-    for document in documents:
-        types |= TYPE_BITS[document.type]
-    if transitions:
-        for kind, flags in set(zip(transitions[_KIND::_SIZE], transitions[_FLAGS::_SIZE], strict=True)):
-            types |= 0 if flags & QUIET else kind
-        for at in (0, len(transitions) - _SIZE):
-            (series,) = _SERIES.unpack_from(transitions, at)
-            ids.append(series >> SERIES_ORDINAL_BITS)
-    return min(ids, default=0), max(ids, default=0), types
+def bounds_of(found: Judged, documents: Sequence[Document]) -> tuple[int, int, int]:
+    """The first and the last metric (0 where there is none), and the sum of the bits of all types."""
+    metrics, types = found.metrics, found.types
+    if documents:
+        metrics = sorted({*metrics, *(document.metric_id for document in documents)})
+        for document in documents:
+            types |= TYPE_BITS[document.type]
+    return (metrics[0], metrics[-1], types) if metrics else (0, 0, types)
 
 
 def decode_events(data: bytes) -> tuple[NDArray[np.void], list[Document], dict[int, MetricName]]:

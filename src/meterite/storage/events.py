@@ -18,11 +18,12 @@ from meterite.model.event import TYPE_BITS, EventPlace, event_id, parse_event_id
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, MetricName
 from meterite.model.limits import TRANSITION, AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
+from meterite.model.standing import NOTHING, Judged
 from meterite.storage.alarm_snapshot import AlarmSnapshot, read_snapshot, snapshot_row
 from meterite.storage.database import driver_of
 from meterite.storage.event_interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
 from meterite.storage.event_reader import read_labels
-from meterite.storage.event_rows import encode_events, insert_event_row
+from meterite.storage.event_rows import Names, encode_events, encode_name, insert_event_row
 from meterite.storage.journal import Clock, read_clock, write_clock
 from meterite.storage.schema import DEAD, DONE, EVENT_ROW_BITS, LEASED, PENDING, WAITING
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from meterite.model.event_row import Document, EventRow
     from meterite.storage.database import Database
     from meterite.storage.event_reader import EventReader
-    from meterite.storage.event_rows import Name
 
 WORK_MAX: Final = 300_000
 """For one page, as many rows passed by their bounds alone: about 1 µs each."""
@@ -131,7 +131,7 @@ class SqlEvents:
         *,
         transitions: NDArray[np.void] = _NONE,
         documents: Sequence[Document] = (),
-        names: Mapping[int, Name],
+        names: Mapping[int, MetricName],
         recorded_at_us: int,
     ) -> list[tuple[int, int]]:
         """Within the caller's transaction, whose commit ``seq`` brings no readings; answers each row's id and how many
@@ -139,7 +139,8 @@ class SqlEvents:
 
         ``transitions`` are of TRANSITION; ``names`` has all metrics that the events are about.
         """
-        rows = encode_events(transitions, documents, names)
+        called = Names((id_, encode_name(id_, name)) for id_, name in names.items())
+        rows = encode_events(Judged.of(transitions) if len(transitions) else NOTHING, documents, called)
         if not rows:
             return []
         (last,) = raw.execute(_LAST).fetchone()
@@ -156,7 +157,7 @@ class SqlEvents:
         return inserted
 
     def tell(
-        self, conn: Connection, org_id: int, documents: Sequence[Document], names: Mapping[int, Name]
+        self, conn: Connection, org_id: int, documents: Sequence[Document], names: Mapping[int, MetricName]
     ) -> None:
         """As a commit of its own within the caller's transaction."""
         clock = read_clock(conn)

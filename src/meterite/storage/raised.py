@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from meterite.model.event import EventPlace, event_id
-from meterite.model.event_row import kinds_of
+from meterite.model.limits import kinds_of
 from meterite.model.metric import SERIES_ORDINAL_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from meterite.model.columns import type_i64
     from meterite.model.event_row import Document
+    from meterite.model.standing import Judged
     from meterite.storage.event_rows import EncodedEvents
     from meterite.storage.interface import Append
 
@@ -28,25 +27,26 @@ EVENTS_TOLD_MAX: Final = 1000
 """To a request, of those that it raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raised:
-    """An org's events of a commit: ``rows``, which lie at ``places``, hold the transitions, then the documents."""
+    """An org's events of a commit: ``rows``, which lie at ``places``, hold what was found, then the documents."""
 
     org_id: int
     recorded_at_us: int
     rows: list[EncodedEvents]
-    transitions: NDArray[np.void]
+    found: Judged
     documents: Sequence[Document]
     places: list[int] = field(default_factory=list)
 
     def tell(self, append: Append, series: type_i64) -> None:
         """Those about the append's series. What two requests of one commit raised together is told to both."""
+        transitions = self.found.rows()
         numbers = np.flatnonzero(
-            np.isin(self.transitions["series"], series) & (kinds_of(self.transitions) != 0)
+            np.isin(transitions["series"], series) & (kinds_of(transitions) != 0)
         ).tolist()
         if self.documents:
             metrics = set((series >> SERIES_ORDINAL_BITS).tolist())
-            behind = enumerate(self.documents, len(self.transitions))
+            behind = enumerate(self.documents, len(transitions))
             numbers += [number for number, document in behind if document.metric_id in metrics]
         append.events = [
             event_id(self.recorded_at_us, self._place(number)) for number in numbers[:EVENTS_TOLD_MAX]

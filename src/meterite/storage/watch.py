@@ -26,7 +26,7 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import apply_documents, fold_alarms
 from meterite.storage.database import driver_of
-from meterite.storage.event_rows import encode_events, encode_name
+from meterite.storage.event_rows import Names, encode_events, encode_name
 from meterite.storage.raised import Raised
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.snapshot import Snapshot
@@ -37,13 +37,12 @@ from meterite.storage.watermarks import NEVER, UNKNOWN, Watermarks, look_up, rea
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    import msgspec
-    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from meterite.model.columns import Batch, type_i64
+    from meterite.model.standing import Judged
     from meterite.storage.journal import Clock
     from meterite.storage.snapshot import Parts
 
@@ -57,17 +56,14 @@ _RULES_SQL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A metric's limits, and what events call it."""
+    """A metric's limits."""
 
     rule: Rule
-    name: msgspec.Raw
     expected_us: int | None
     deleted: bool
 
 
-_UNWATCHED: Final = _Watched(
-    Rule(low=-np.inf, high=np.inf), encode_name(MetricName("", "")), None, deleted=True
-)
+_UNWATCHED: Final = _Watched(Rule(low=-np.inf, high=np.inf), None, deleted=True)
 
 
 class OrgWatch:
@@ -79,6 +75,7 @@ class OrgWatch:
         self.catalog_version = -1
         self.table = Table()
         self.metrics: dict[int, _Watched] = {}
+        self.names = Names()
         self.silent: set[int] = set()
         """Metrics whose silence was told, and whose end was not."""
         self._complete = True
@@ -97,10 +94,10 @@ class OrgWatch:
         if changed and len(self.table):
             series = self._series_of(changed)
             slots = np.array([self.table.slot_of[id_] for id_ in series], np.intp)
-            self.table.change_rules(slots, [self._rule_of(id_) for id_ in series])
+            self.table.standing.set_rules(slots, [self._rule_of(id_) for id_ in series])
 
     def _series_of(self, metric_ids: set[int]) -> list[int]:
-        series: type_i64 = self.table.used["series"]
+        series: type_i64 = self.table.used.rows["series"]
         found: list[int] = series[np.isin(series >> SERIES_ORDINAL_BITS, list(metric_ids))].tolist()
         return found
 
@@ -130,8 +127,8 @@ class OrgWatch:
             expected_us = (
                 parse_duration(expected_every, place=("expected_every",)) if expected_every else None
             )
-            called = encode_name(MetricName(code, name, unit))
-            self.metrics[id_] = _Watched(rule, called, expected_us, deleted=deleted_at is not None)
+            self.names[id_] = encode_name(id_, MetricName(code, name, unit))
+            self.metrics[id_] = _Watched(rule, expected_us, deleted=deleted_at is not None)
         return {row[0] for row in rows}
 
     def meet(self, raw: sqlite3.Connection, series: list[int], marks: Watermarks) -> None:
@@ -163,14 +160,14 @@ class OrgWatch:
         series = marks.series.tolist()
         self.meet(raw, series, Watermarks.none(complete=True))
         slots = [self.table.slot_of[id_] for id_ in series]
-        newest = self.table.rows["newest"]
+        newest = self.table.standing.calm["newest"]
         newest[slots] = np.maximum(newest[slots], marks.newest)
 
     def marks(self) -> Watermarks:
-        used = self.table.used
-        used = used[np.argsort(used["series"])]
-        used = used[used["newest"] != NEVER]
-        return Watermarks(used["series"], used["newest"], self._complete)
+        series, newest = self.table.used.rows["series"], self.table.used.calm["newest"]
+        order = np.argsort(series)
+        order = order[newest[order] != NEVER]
+        return Watermarks(series[order], newest[order], self._complete)
 
     # --- Judging
 
@@ -183,23 +180,18 @@ class OrgWatch:
             assert found is not None
         return found
 
-    def judge(
-        self, snapshot: Callable[[], Snapshot], batch: Batch, slots: type_i64, now_us: int
-    ) -> NDArray[np.void]:
-        """Rows of TRANSITION. The snapshot is of just before the commit."""
-        table = self.table
+    def judge(self, snapshot: Callable[[], Snapshot], batch: Batch, slots: type_i64, now_us: int) -> Judged:
+        """The snapshot is of just before the commit."""
+        standing = self.table.standing
 
         def look_up_all(unknown: type_i64) -> None:
             for slot in unknown.tolist():
-                table.rows["newest"][slot] = look_up(snapshot(), int(table.rows["series"][slot]))
+                standing.calm["newest"][slot] = look_up(snapshot(), int(standing.rows["series"][slot]))
 
-        return judge(batch, slots, table.rows, rule_of=self._rule_of, look_up=look_up_all, now_us=now_us)
+        return judge(batch, slots, standing, rule_of=self._rule_of, look_up=look_up_all, now_us=now_us)
 
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
-
-    def names(self, metric_ids: Iterable[int]) -> dict[int, msgspec.Raw]:
-        return {id_: self.metrics.get(id_, _UNWATCHED).name for id_ in metric_ids}
 
     def resumed(self, batch: Batch, now_us: int) -> list[Document]:
         """An event each of the silent metrics whose silence a reading of the batch ends; asked before it is judged.
@@ -219,7 +211,7 @@ class OrgWatch:
                 ending = at_us >= now_us - expected_us
             else:
                 slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
-                newest = self.table.rows["newest"][slots]
+                newest = self.table.standing.calm["newest"][slots]
                 ending = (at_us > newest) & (newest != UNKNOWN)
             ending &= np.isfinite(batch.values[rows])
             if ending.any():
@@ -258,10 +250,8 @@ class Watch:
             slots = org.slots(raw, batch.series)
             resumed = org.resumed(batch, recorded_at_us) if org.silent else []
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, slots, recorded_at_us)  # noqa: B023 -- called at once
-            if len(found) or resumed:
-                about = set((found["series"] >> SERIES_ORDINAL_BITS).tolist())
-                names = org.names(about | {document.metric_id for document in resumed})
-                rows = encode_events(found, resumed, names)
+            if found.transitions or resumed:
+                rows = encode_events(found, resumed, org.names)
                 raised.append(Raised(org_id, recorded_at_us, rows, found, resumed))
         return raised
 

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from meterite.model.standing import WATCHED, alarm_of, set_alarm, set_rules, watched
+from meterite.model.standing import CALM, WATCHED, Standing, alarm_of, at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
     from meterite.model.columns import type_i64
     from meterite.model.limits import Alarm, Rule
@@ -28,10 +26,10 @@ _MET_SERIES_MAX: Final = 65_536
 
 @dataclass(slots=True)
 class Table:
-    """``rows`` of WATCHED, one a series that was met, and room for more; they grow by doubling."""
+    """``standing``, a slot a series that was met, and room for more; it grows by doubling."""
 
     slot_of: dict[int, int] = field(default_factory=dict)
-    rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, WATCHED))
+    standing: Standing = field(default_factory=Standing)
     _met: OrderedDict[bytes, type_i64] = field(default_factory=OrderedDict)
     _last: tuple[type_i64, type_i64] | None = None
 
@@ -39,32 +37,31 @@ class Table:
         return len(self.slot_of)
 
     @property
-    def used(self) -> NDArray[np.void]:
-        return self.rows[: len(self)]
+    def used(self) -> Standing:
+        return self.standing[: len(self)]
 
     def grow(self, series: list[int], rules: list[Rule], newest: list[int]) -> None:
         """Slots for series that have none yet, at rest."""
         begin, end = len(self), len(self) + len(series)
-        if end > len(self.rows):
-            wider = np.zeros(max(64, end, 2 * len(self.rows)), WATCHED)
+        if end > len(self.standing):
+            room = max(64, end, 2 * len(self.standing))
+            wider = Standing(np.zeros(room, CALM), np.zeros(room, WATCHED))
             wider[:begin] = self.used
-            self.rows = wider
-        new = watched(series, rules)
-        new["newest"] = newest
-        self.rows[begin:end] = new
+            self.standing = wider
+        new = at_rest(series, rules)
+        new.calm["newest"] = newest
+        self.standing[begin:end] = new
         self.slot_of.update(zip(series, range(begin, end), strict=True))
-
-    def change_rules(self, slots: NDArray[np.intp], rules: list[Rule]) -> None:
-        set_rules(self.rows, slots, rules)
 
     def set_alarms(self, alarms: Mapping[int, Alarm]) -> None:
         """Of series that were met."""
         for series, alarm in alarms.items():
-            set_alarm(self.rows, self.slot_of[series], alarm)
+            self.standing.set_alarm(self.slot_of[series], alarm)
 
     def alarms(self) -> dict[int, Alarm]:
         """Of the series that aren't at rest."""
-        rows = self.used[self.used["alarmed"]]
+        rows = self.used.rows
+        rows = rows[rows["alarmed"]]
         return dict(zip(rows["series"].tolist(), map(alarm_of, rows), strict=True))
 
     def met(self, series: type_i64) -> type_i64 | None:
