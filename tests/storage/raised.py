@@ -8,8 +8,11 @@ from meterite.model.event import EventType
 from meterite.model.event_row import Document, MetricName
 from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED, QUIET, TIME_NONE, TRANSITION, AlarmState
 from meterite.model.metric import MetricSpec
+from meterite.model.standing import NOTHING, Judged
 from meterite.storage.database import driver_of
+from meterite.storage.event_rows import Names, encode_events, encode_name, insert_event_row
 from meterite.storage.journal import Clock, read_clock, write_clock
+from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.store import SqliteStore
 
 YEAR_2030 = 1_893_456_000_000_000
@@ -58,7 +61,7 @@ class Raised:
         return self.store.catalog.series(self.store.catalog.org_id(metric.org), metric, list(labels))
 
     def raise_(self, *events, org="here"):
-        """One commit of transitions and documents; answers the last row's id."""
+        """One commit of transitions, such as no readings might make, and documents; answers the last row's id."""
         transitions = [e for e in events if not isinstance(e, Document)]
         documents = [e for e in events if isinstance(e, Document)]
         org_id = self.store.catalog.org_id(org)
@@ -66,16 +69,13 @@ class Raised:
             clock = read_clock(conn)
             after = Clock(clock.seq + 1, clock.next_recorded_at(self.now), clock.catalog_version)
             write_clock(conn, after)
-            rows = self.store.events.insert(
-                driver_of(conn),
-                after.seq,
-                org_id,
-                transitions=np.concatenate([np.empty(0, TRANSITION), *transitions]),
-                documents=documents,
-                names=self.names,
-                recorded_at_us=after.recorded_at,
-            )
-            return rows[-1][0] if rows else 0
+            first = after.seq << EVENT_ROW_BITS
+            found = Judged.of(np.concatenate(transitions)) if transitions else NOTHING
+            names = Names((id_, encode_name(id_, name)) for id_, name in self.names.items())
+            rows = encode_events(found, documents, names)
+            for row_id, row in enumerate(rows, first):
+                insert_event_row(driver_of(conn), row_id, org_id, row, after.recorded_at)
+            return first + len(rows) - 1
 
     def all(self, org="here", **filters):
         """All pages' events."""

@@ -250,14 +250,7 @@ class SqlCatalog:
         self, conn: Connection, org_id: int, moved: Clock, metric: Metric, document: Document | None
     ) -> None:
         if document is not None:
-            self._events.insert(
-                driver_of(conn),
-                moved.seq,
-                org_id,
-                documents=[document],
-                names=name_of(metric),
-                recorded_at_us=moved.recorded_at,
-            )
+            self._events.insert(driver_of(conn), moved, org_id, [document], name_of(metric))
 
     def _change(self, conn: Connection, org_id: int, metric_id: int, values: dict[str, Any]) -> Clock:
         moved = self._move(conn, org_id)

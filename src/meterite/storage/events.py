@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from meterite.model.errors import InvalidInputError, NotFoundError, UnavailableError
+from meterite.model.errors import InvalidInputError, NotFoundError
 from meterite.model.event import TYPE_BITS, EventPlace, event_id, parse_event_id
 from meterite.model.event_row import EVENT_ROW_EVENTS_MAX, MetricName
-from meterite.model.limits import TRANSITION, AlarmState
+from meterite.model.limits import AlarmState
 from meterite.model.metric import SERIES_ORDINAL_BITS
-from meterite.model.standing import NOTHING, Judged
+from meterite.model.standing import NOTHING
 from meterite.storage.alarm_snapshot import AlarmSnapshot, read_snapshot, snapshot_row
 from meterite.storage.database import driver_of
 from meterite.storage.event_interface import Alert, AlertReading, DeliveryState, DeliveryStatus, EventPage
@@ -49,7 +49,6 @@ _ORGS_KEPT: Final = 64
 _EXISTS: Final = "SELECT 1 FROM event WHERE id = ?"
 _LAST: Final = "SELECT max(id) FROM event_row"
 _NEWEST: Final = "SELECT id, recorded_at FROM event ORDER BY id DESC LIMIT 1"
-_NONE: Final = np.empty(0, TRANSITION)
 _ALL_TYPES: Final = sum(TYPE_BITS.values())
 _ORDINAL_LAST: Final = EVENT_ROW_EVENTS_MAX - 1
 _ACK: Final = "INSERT INTO ack (event_row, ordinal, org, acked_at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING"
@@ -126,35 +125,21 @@ class SqlEvents:
     def insert(
         self,
         raw: sqlite3.Connection,
-        seq: int,
+        clock: Clock,
         org_id: int,
-        *,
-        transitions: NDArray[np.void] = _NONE,
-        documents: Sequence[Document] = (),
+        documents: Sequence[Document],
         names: Mapping[int, MetricName],
-        recorded_at_us: int,
-    ) -> list[tuple[int, int]]:
-        """Within the caller's transaction, whose commit ``seq`` brings no readings; answers each row's id and how many
-        it holds.
-
-        ``transitions`` are of TRANSITION; ``names`` has all metrics that the events are about.
+    ) -> None:
+        """Within the caller's transaction, whose commit, that of ``clock``, brings no readings. ``names`` has all
+        metrics that the documents are about.
         """
         called = Names((id_, encode_name(id_, name)) for id_, name in names.items())
-        rows = encode_events(Judged.of(transitions) if len(transitions) else NOTHING, documents, called)
-        if not rows:
-            return []
         (last,) = raw.execute(_LAST).fetchone()
-        row_id = seq << EVENT_ROW_BITS
-        if last is not None and last >= row_id:
-            row_id = last + 1
-        inserted = []
-        for row in rows:
-            if row_id >> EVENT_ROW_BITS != seq:
-                raise UnavailableError("commit-full", "Too many events in one commit; try again.")
-            insert_event_row(raw, row_id, org_id, row, recorded_at_us)
-            inserted.append((row_id, row.count))
+        row_id = max(clock.seq << EVENT_ROW_BITS, -1 if last is None else last + 1)
+        for row in encode_events(NOTHING, documents, called):
+            assert row_id >> EVENT_ROW_BITS == clock.seq, "a commit has room for 2³² events"
+            insert_event_row(raw, row_id, org_id, row, clock.recorded_at)
             row_id += 1
-        return inserted
 
     def tell(
         self, conn: Connection, org_id: int, documents: Sequence[Document], names: Mapping[int, MetricName]
@@ -163,14 +148,7 @@ class SqlEvents:
         clock = read_clock(conn)
         after = Clock(clock.seq + 1, clock.next_recorded_at(self._now()), clock.catalog_version)
         write_clock(conn, after)
-        self.insert(
-            driver_of(conn),
-            after.seq,
-            org_id,
-            documents=documents,
-            names=names,
-            recorded_at_us=after.recorded_at,
-        )
+        self.insert(driver_of(conn), after, org_id, documents, names)
 
     # Many
 

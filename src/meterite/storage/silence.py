@@ -18,7 +18,7 @@ from meterite.model.time import format_rfc3339
 from meterite.storage.alarm_snapshot import load_alarms, snapshot_row
 from meterite.storage.alarms import fold_alarms
 from meterite.storage.database import driver_of
-from meterite.storage.journal import Clock, read_clock, write_clock
+from meterite.storage.journal import read_clock
 from meterite.storage.schema import EVENT_ROW_BITS
 
 if TYPE_CHECKING:
@@ -88,17 +88,9 @@ class Silences:
         due = self._due(conn, org_id, expected)
         if not due:
             return
-        clock = read_clock(conn)
-        after = Clock(clock.seq + 1, clock.next_recorded_at(self._work.store.clock()), clock.catalog_version)
-        write_clock(conn, after)
-        self._work.store.events.insert(
-            driver_of(conn),
-            after.seq,
-            org_id,
-            documents=[Document(EventType.SILENT, row[0], _data(row, state)) for row, state in due],
-            names={row[0]: MetricName(row[4], row[5], row[6]) for row, _ in due},
-            recorded_at_us=after.recorded_at,
-        )
+        documents = [Document(EventType.SILENT, row[0], _data(row, state)) for row, state in due]
+        names = {row[0]: MetricName(row[4], row[5], row[6]) for row, _ in due}
+        self._work.store.events.tell(conn, org_id, documents, names)
 
 
 def _data(row: Expected, state: MetricState) -> dict[str, Any]:
