@@ -50,7 +50,9 @@ def alarms(raised, org="here"):
     other = raised.opened()
     try:
         with other.database.reading() as conn:
-            return load_alarms(driver_of(conn), other.catalog.org_id(org)), other.events.alerts(org)
+            return load_alarms(
+                driver_of(conn), other.event_reader, other.catalog.org_id(org)
+            ), other.events.alerts(org)
     finally:
         other.close()
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from meterite.model.columns import Batch
 from meterite.model.event import EventPlace, parse_event_id
 from meterite.model.metric import SERIES_ORDINAL_BITS
-from meterite.storage import events, outbox
-from meterite.storage.alarms import _ROWS
+from meterite.storage import events
 from meterite.storage.backlog import COMMIT_WAL_BYTES, Backlog
 from meterite.storage.compaction import Compactor
-from meterite.storage.event_reader import EVENT_COLUMNS
+from meterite.storage.database import driver_of
+from meterite.storage.event_index import FORGET_AFTER_S, EventIndex
+from meterite.storage.event_reader import _BESIDE, _COUNT, _GIVEN, EVENT_COLUMNS
 from meterite.storage.interface import Append
 from meterite.storage.maintenance import verify
+from meterite.storage.store import SqliteStore
 from meterite.storage.work import EVERYTHING
 from storage.raised import SECOND, YEAR_2030, Raised
 
@@ -140,24 +145,67 @@ def test_what_does_not_fit_beside_the_readings(raised, monkeypatch):
 
 
 def test_asking_costs_no_look_at_all_rows(raised):
-    """Both parts of the view are entered by an index, and come in order without being sorted."""
-    place = EventPlace(1, 0)
-    for query, values in (
-        events._Filter(1, place, 127, None, None).query(),
-        events._Filter(1, place, 127, [3], True).query(),
-        (events._NEWEST, ()),
-        (events._EXISTS, (1,)),
-        (_ROWS, (1, 1)),
-        (f"SELECT {EVENT_COLUMNS} FROM event WHERE id >= ? ORDER BY id LIMIT ?", (1, 1)),
-        ("SELECT id FROM event ORDER BY id DESC LIMIT 1", ()),
-    ):
+    """What is asked of the table goes by its keys, of the journal by ids; nothing is sorted."""
+    queries = []
+    with raised.store.database.reading() as conn:
+        raw = driver_of(conn)
+        raw.set_trace_callback(queries.append)
+        columns, values = events._Filter(1, EventPlace(1, 0), 127, [3], True).columns()
+        list(raised.store.event_reader.rows(raw, 1))
+        list(raised.store.event_reader.rows(raw, 1, 1, columns=columns, values=values))
+        raised.store.event_reader.newest(raw)
+        raised.store.event_reader.row(raw, 1)
+        raw.set_trace_callback(None)
+    queries += [
+        f"SELECT {EVENT_COLUMNS} FROM event_beside AS event WHERE id IN ({_GIVEN}) ORDER BY id",
+        _COUNT,
+        _BESIDE,
+    ]
+    for query in queries:
+        values = ("[1, 2]",) * query.count("?")
         plan = " | ".join(str(row[3]) for row in raised.rows(f"EXPLAIN QUERY PLAN {query}", *values))
         assert "TEMP B-TREE" not in plan, (query, plan)
-        assert "INDEX journal_events" in plan, (query, plan)
         if "WHERE" in query:
-            assert "SCAN" not in plan, (query, plan)
-    plan = [row[3] for row in raised.rows(f"EXPLAIN QUERY PLAN {outbox._COUNTS}")]
-    assert [step for step in plan if step.startswith("SCAN") and "SCAN handler" not in step] == []
+            assert re.search(r"SCAN (?!json_each)", plan) is None, (query, plan)
+
+
+def test_another_worker_learns_of_rows(raised):
+    """What it asked for before others committed, too; and what was moved is there once."""
+    metric = raised.metric("a", max_reading=10)
+    other = SqliteStore(raised.store.database.path, clock=lambda: raised.now)
+    other.open()
+    with closing(other):
+        for n in range(6):
+            push(raised, metric, [11.0 if n % 2 == 0 else 5.0])
+            assert [e.id for e in other.events.select("here").events] == [e.id for e in raised.all()]
+            assert other.events.newest() == raised.store.events.newest()
+            if n == 3:
+                compact(raised)
+        assert len(other.events.select("here").events) == 6
+
+
+def test_rows_that_went_are_forgotten(raised):
+    """Later than any transaction that sees them; what such a one asks for meanwhile is found."""
+    now = [0.0]
+    index = EventIndex(lambda: now[0])
+    metric = raised.metric("a", max_reading=10)
+    other = raised.metric("b", org="there", max_reading=10)
+    first = push(raised, metric, [11.0]).events[0]
+    push(raised, other, [11.0])
+    orgs = [raised.store.catalog.org_id(org) for org in ("here", "there")]
+
+    def lengths():
+        with raised.store.database.reading() as conn:
+            return [len(index.ids(driver_of(conn), 0, org_id)) for org_id in (None, *orgs)]
+
+    assert lengths() == [2, 1, 1]
+    compact(raised)
+    for left in ([3, 2, 1], [4, 3, 1], [3, 3, 0]):  # learned of, missed, and missed again
+        push(raised, metric, [12.0 if left[0] == 4 else 5.0])
+        assert lengths() == left
+        now[0] += FORGET_AFTER_S + 1
+    with raised.store.database.reading() as conn:
+        assert parse_event_id(first)[1].row not in index.ids(driver_of(conn))
 
 
 def test_series_of_events_beside_readings_keep_their_labels(raised):

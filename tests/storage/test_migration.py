@@ -24,7 +24,7 @@ from meterite.storage.journalrow import encode_journal, journal_checksum
 from meterite.storage.live_runs import RUN_COLUMNS, read_live_runs
 from meterite.storage.maintenance import verify
 from meterite.storage.rowgroup import directory_entry, encode_directory, encode_row_group
-from meterite.storage.schema import EVENT_VIEW, SCHEMA_REVISION, metadata
+from meterite.storage.schema import EVENT_VIEWS, SCHEMA_REVISION, metadata
 from meterite.storage.store import SqliteStore
 from storage.place import EVERYTHING as WHOLE
 
@@ -57,7 +57,7 @@ def test_the_migrations_make_what_the_schema_says(tmp_path):
     assert not compare_metadata(MigrationContext.configure(conn), metadata)
     made = dict(conn.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").all())
     store.close()
-    assert made["event"] == EVENT_VIEW
+    assert {name: made[name] for name in EVENT_VIEWS} == EVENT_VIEWS
     with closing(sqlite3.connect(":memory:")) as raw:
         from sqlalchemy import create_engine
         from sqlalchemy.pool import StaticPool

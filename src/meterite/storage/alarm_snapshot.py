@@ -18,7 +18,6 @@ from meterite.model.errors import DamagedError
 from meterite.model.event import EventType
 from meterite.model.limits import ABOVE_MAX, BELOW_MIN, LATE, Alarm, kinds_of
 from meterite.storage.alarms import fold_alarms
-from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.schema import EVENT_ROW_BITS
 from meterite.storage.sections import damaged
 
@@ -82,9 +81,8 @@ class AlarmSnapshot:
 
     def advance(self, raw: sqlite3.Connection, reader: EventReader, org_id: int) -> None:
         """To the connection's transaction."""
-        query = f"SELECT {EVENT_COLUMNS} FROM event WHERE org = ? AND id > ? ORDER BY id"  # noqa: S608 -- our own names
         parts, waiting = [self.alarms], 0
-        for columns in raw.execute(query, (org_id, self.event_row)):
+        for columns in reader.rows(raw, self.event_row + 1, org_id):
             self.event_row = columns[0]
             row = reader.opened(raw, columns)
             if row is None:
@@ -212,7 +210,9 @@ def read_snapshot(raw: sqlite3.Connection, org_id: int) -> AlarmSnapshot:
     return AlarmSnapshot(event_row, np.concatenate([alarms for alarms, _ in parts]), parts[0][1])
 
 
-def load_alarms(raw: sqlite3.Connection, org_id: int) -> tuple[dict[int, Alarm], set[int]]:
+def load_alarms(
+    raw: sqlite3.Connection, reader: EventReader, org_id: int
+) -> tuple[dict[int, Alarm], set[int]]:
     """Alarms by series and silent metrics, as of the connection's transaction."""
     snapshot = read_snapshot(raw, org_id)
     rows = snapshot.alarms[list(_STATE)].tolist()
@@ -221,5 +221,5 @@ def load_alarms(raw: sqlite3.Connection, org_id: int) -> tuple[dict[int, Alarm],
         for series, state, pending, told, since_us, pending_since_us in rows
     }
     silent = set(snapshot.silent)
-    fold_alarms(raw, org_id, snapshot.event_row >> EVENT_ROW_BITS, alarms, silent)
+    fold_alarms(raw, reader, org_id, snapshot.event_row >> EVENT_ROW_BITS, alarms, silent)
     return {series: alarm for series, alarm in alarms.items() if not alarm.at_rest}, silent

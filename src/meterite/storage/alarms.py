@@ -6,7 +6,7 @@ them. A row that is damaged is left out: it was reported, and the series' next c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from meterite.model.event_row import Document
-
-_ROWS: Final = (
-    "SELECT id, org, metric_first, metric_last, types, count, recorded_at, data, checksum FROM event"
-    " WHERE org = ? AND id >= ? ORDER BY id"
-)
+    from meterite.storage.event_reader import EventReader
 
 
 def fold_alarms(
-    raw: sqlite3.Connection, org_id: int, after_seq: int, alarms: dict[int, Alarm], silent: set[int]
+    raw: sqlite3.Connection,
+    reader: EventReader,
+    org_id: int,
+    after_seq: int,
+    alarms: dict[int, Alarm],
+    silent: set[int],
 ) -> None:
     """Bring both, true as of ``after_seq``, up to the connection's transaction; some alarms may be at rest then."""
-    for *columns, checksum in raw.execute(_ROWS, (org_id, (after_seq + 1) << EVENT_ROW_BITS)):
+    for *columns, checksum in reader.rows(raw, (after_seq + 1) << EVENT_ROW_BITS, org_id):
         if not is_whole(columns, checksum):
             continue
         try:

@@ -6,20 +6,25 @@ memory, since pages and deliveries come back to large ones.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
+from heapq import merge
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from meterite.model.check import parse_labels
 from meterite.model.errors import DamagedError
 from meterite.model.event_row import EventRow
 from meterite.model.standing import Judged
+from meterite.storage.event_index import EventIndex
 from meterite.storage.event_rows import bounds_of, decode_events, is_whole
 from meterite.storage.sections import damaged
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from meterite.model.columns import Labels
     from meterite.model.event import Event
@@ -27,6 +32,11 @@ if TYPE_CHECKING:
 EVENT_COLUMNS: Final = "id, org, metric_first, metric_last, types, count, recorded_at, data, checksum"
 ROWS_BYTES_KEPT: Final = 16 << 20
 _ROW_BYTES: Final = 2048
+_NEWEST: Final = "SELECT id, recorded_at FROM event_apart ORDER BY id DESC LIMIT 1"
+_BESIDE: Final = "SELECT id, recorded_at FROM event_beside WHERE id = ?"
+_GIVEN: Final = "SELECT value FROM json_each(?)"
+_COUNT: Final = f"SELECT count(*) FROM event_beside WHERE id IN ({_GIVEN})"  # noqa: S608 -- our own names
+_IDS_CHUNK: Final = 256
 _SERIES_CHUNK: Final = 500
 _NO_BOUNDS: Final = (1, 0, 1 << 52, 0)
 """Of readings: a damaged event row is no gap in any."""
@@ -37,10 +47,53 @@ class EventReader:
 
     def __init__(self, damage: Callable[[str, int, int, Sequence[int], str], None]) -> None:
         self._damage = damage
+        self._index = EventIndex()
         self._kept: OrderedDict[int, tuple[EventRow, int]] = OrderedDict()
         self._bytes = 0
         self._orgs: dict[int, str] = {}
         self._guard = threading.Lock()
+
+    def rows(
+        self,
+        raw: sqlite3.Connection,
+        first: int,
+        org_id: int | None = None,
+        *,
+        columns: str = EVENT_COLUMNS,
+        values: Sequence[int] = (),
+    ) -> Iterator[tuple[Any, ...]]:
+        """``columns``, the id first, of the rows from ``first`` on, oldest first, of one org or of all.
+
+        ``values`` are those of question marks among the columns; in them the row is called ``event``.
+        """
+        own, owner = ("", ()) if org_id is None else (" AND org = ?", (org_id,))
+        apart = f"SELECT {columns} FROM event_apart AS event WHERE id >= ?{own} ORDER BY id"  # noqa: S608 -- our own names
+        beside = f"SELECT {columns} FROM event_beside AS event WHERE id IN ({_GIVEN}) ORDER BY id"  # noqa: S608 -- our own names
+        each = (raw.execute(beside, (*values, ids)) for ids in self._beside(raw, first, org_id))
+        yield from merge(
+            raw.execute(apart, (*values, first, *owner)), chain.from_iterable(each), key=itemgetter(0)
+        )
+
+    def newest(self, raw: sqlite3.Connection) -> tuple[int, int]:
+        """The newest row's id, and when it was recorded, µs; 0 where there is none."""
+        apart: tuple[int, int] = raw.execute(_NEWEST).fetchone() or (0, 0)
+        for id_ in reversed(self._index.ids(raw, apart[0])):
+            beside: tuple[int, int] | None = raw.execute(_BESIDE, (id_,)).fetchone()
+            if beside is not None:
+                return beside
+        return apart
+
+    def count(self, raw: sqlite3.Connection, first: int) -> int:
+        """Of rows from ``first`` on."""
+        counts = [raw.execute("SELECT count(*) FROM event_row WHERE id >= ?", (first,)).fetchone()]
+        counts += [raw.execute(_COUNT, (ids,)).fetchone() for ids in self._beside(raw, first)]
+        return sum(count for (count,) in counts)
+
+    def _beside(self, raw: sqlite3.Connection, first: int, org_id: int | None = None) -> Iterator[str]:
+        """Ids of rows of the journal, as JSON, some at a time."""
+        ids = self._index.ids(raw, first, org_id)
+        for start in range(0, len(ids), _IDS_CHUNK):
+            yield json.dumps(ids[start : start + _IDS_CHUNK].tolist())
 
     def row(self, raw: sqlite3.Connection, row_id: int) -> EventRow | None:
         """None where there is no such row, or it is damaged."""

@@ -48,7 +48,6 @@ _EVENTS_A_WORK: Final = 16
 _ORGS_KEPT: Final = 64
 _EXISTS: Final = "SELECT 1 FROM event WHERE id = ?"
 _LAST: Final = "SELECT max(id) FROM event_row"
-_NEWEST: Final = "SELECT id, recorded_at FROM event ORDER BY id DESC LIMIT 1"
 _ALL_TYPES: Final = sum(TYPE_BITS.values())
 _ORDINAL_LAST: Final = EVENT_ROW_EVENTS_MAX - 1
 _ACK: Final = "INSERT INTO ack (event_row, ordinal, org, acked_at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING"
@@ -80,17 +79,20 @@ class _Filter:
     metrics: list[int] | None
     acked: bool | None
 
-    def query(self) -> tuple[str, list[int]]:
-        """The org's rows, oldest first: id, time, and whether their bounds say that they may hold some."""
+    @property
+    def first(self) -> int:
+        return self.after.row + (self.after.ordinal == _ORDINAL_LAST)
+
+    def columns(self) -> tuple[str, list[int]]:
+        """Of a row: its id, time, and whether its bounds say that it may hold some; and values for these."""
         may_hold, values = ["types & ?"], [self.types]
         if self.metrics is not None:
             may_hold += ["metric_last >= ?", "metric_first <= ?"]
             values += [min(self.metrics, default=0), max(self.metrics, default=-1)]
         if self.acked:
             may_hold.append("EXISTS (SELECT 1 FROM ack WHERE event_row = event.id)")
-        values += [self.org_id, self.after.row + (self.after.ordinal == _ORDINAL_LAST)]
         said = " AND ".join(may_hold)
-        return f"SELECT id, recorded_at, {said} FROM event WHERE org = ? AND id >= ? ORDER BY id", values  # noqa: S608 -- our own names
+        return f"id, recorded_at, {said}", values
 
     def ordinals(self, row: EventRow, acked: Mapping[int, int]) -> list[int]:
         mask = row.kinds() & self.types != 0
@@ -176,7 +178,9 @@ class SqlEvents:
         acked: dict[str, int] = {}
         upto: tuple[int, int, int] | None = None
         work = 0
-        for row_id, recorded_at_us, may_hold in raw.execute(*chosen.query()):
+        columns, values = chosen.columns()
+        rows = self._reader.rows(raw, chosen.first, chosen.org_id, columns=columns, values=values)
+        for row_id, recorded_at_us, may_hold in rows:
             upto = recorded_at_us, row_id, _ORDINAL_LAST
             work += 1
             row = self._reader.row(raw, row_id) if may_hold else None
@@ -196,10 +200,8 @@ class SqlEvents:
 
     def newest(self) -> str:
         with self._database.reading() as conn:
-            row = driver_of(conn).execute(_NEWEST).fetchone()
-        if row is None:
-            return event_id(0, EventPlace(0, 0))
-        return event_id(row[1], EventPlace(row[0], _ORDINAL_LAST))
+            row_id, recorded_at_us = self._reader.newest(driver_of(conn))
+        return event_id(recorded_at_us, EventPlace(row_id, _ORDINAL_LAST if row_id else 0))
 
     # One
 

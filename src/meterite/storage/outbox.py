@@ -9,7 +9,7 @@ the dispatcher writes lets requests go first.
 from __future__ import annotations
 
 import threading
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final
 
 from meterite.model.errors import ConflictError, NotFoundError
@@ -18,7 +18,6 @@ from meterite.model.event_row import Document, MetricName
 from meterite.model.time import format_rfc3339
 from meterite.storage.database import driver_of
 from meterite.storage.event_interface import Delivery, HandlerCounts, Outcome
-from meterite.storage.event_reader import EVENT_COLUMNS
 from meterite.storage.outbox_look import ORDINAL_LAST, Ahead, Look
 from meterite.storage.schema import DEAD, PENDING, WAITING
 
@@ -134,9 +133,7 @@ _COUNTS: Final = (
     " + (SELECT count(*) FROM delivery INDEXED BY delivery_series"
     " WHERE handler = handler.id AND state <= 2 AND series_key IS NOT NULL AND state = 2),"
     " (SELECT count(*) FROM delivery INDEXED BY delivery_dead WHERE handler = handler.id AND state = 4),"
-    " (SELECT count(*) FROM event_row WHERE id > cursor_row)"
-    " + (SELECT count(*) FROM journal INDEXED BY journal_events WHERE id > cursor_row AND events IS NOT NULL)"
-    " FROM handler WHERE active ORDER BY name"
+    " cursor_row FROM handler WHERE active ORDER BY name"
 )
 
 Key = tuple[int, int, int]
@@ -173,9 +170,7 @@ class SqlOutbox:
             return
         with self._database.writing() as conn:
             raw = driver_of(conn)
-            (newest,) = raw.execute(
-                "SELECT coalesce((SELECT id FROM event ORDER BY id DESC LIMIT 1), 0)"
-            ).fetchone()
+            newest, _ = self._reader.newest(raw)
             raw.execute("UPDATE handler SET active = 0")
             raw.executemany(_REGISTER, [(name, newest, ORDINAL_LAST, self._now()) for name in sorted(wanted)])
 
@@ -227,8 +222,7 @@ class SqlOutbox:
                 place = ahead.place
             look = Look(id_, written, place)
             first = place.row + (place.ordinal == ORDINAL_LAST)
-            query = f"SELECT {EVENT_COLUMNS} FROM event WHERE id >= ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own names
-            for columns in raw.execute(query, (first, ROWS_AHEAD_MAX)):
+            for columns in islice(self._reader.rows(raw, first), ROWS_AHEAD_MAX):
                 row = self._reader.opened(raw, columns) if columns[4] else None
                 if row is None:  # only quiet ones, or damaged
                     look.passed(columns[0])
@@ -445,7 +439,11 @@ class SqlOutbox:
 
     def counts(self) -> list[HandlerCounts]:
         with self._database.reading() as conn:
-            return [HandlerCounts(*row) for row in driver_of(conn).execute(_COUNTS)]
+            raw = driver_of(conn)
+            return [
+                HandlerCounts(name, open_, dead, self._reader.count(raw, cursor + 1))
+                for name, open_, dead, cursor in raw.execute(_COUNTS).fetchall()
+            ]
 
 
 def _named(event: Event) -> tuple[int, MetricName]:

@@ -142,13 +142,6 @@ journal = Table(
     Column("events_count", Integer),
     Column("events_checksum", BigInteger),
     Column("events", LargeBinary),
-    Index(
-        "journal_events",
-        "id",
-        "org",
-        sqlite_where=text("events IS NOT NULL"),
-        postgresql_where=text("events IS NOT NULL"),
-    ),
 )
 run = Table(
     "run",
@@ -357,18 +350,22 @@ delivery = Table(
     sqlite_with_rowid=False,
 )
 
-EVENT_VIEW: Final = """CREATE VIEW event AS
+EVENT_VIEWS: Final = {
+    "event_apart": """CREATE VIEW event_apart AS
 SELECT id, org, CAST(metric_first AS INTEGER) AS metric_first, CAST(metric_last AS INTEGER) AS metric_last,
 CAST(types AS INTEGER) AS types, CAST(count AS INTEGER) AS count, CAST(recorded_at AS INTEGER) AS recorded_at,
-CAST(checksum AS INTEGER) AS checksum, CAST(data AS BLOB) AS data FROM event_row
-UNION ALL
-SELECT id, org, CAST(events_metric_first AS INTEGER), CAST(events_metric_last AS INTEGER),
-CAST(events_types AS INTEGER), CAST(events_count AS INTEGER), CAST(recorded_at AS INTEGER),
-CAST(events_checksum AS INTEGER), CAST(events AS BLOB)
-FROM journal INDEXED BY journal_events WHERE events IS NOT NULL"""
-"""All event rows. What readings raise lies in their journal row until that goes: a page less for a commit to write. An
-index finds those rows among many that raised nothing. Of whatever type damage made a value, it is read as what it
-should be: then the checksum says that it isn't, and no query fails by it."""
+CAST(checksum AS INTEGER) AS checksum, CAST(data AS BLOB) AS data FROM event_row""",
+    "event_beside": """CREATE VIEW event_beside AS
+SELECT id, org, CAST(events_metric_first AS INTEGER) AS metric_first,
+CAST(events_metric_last AS INTEGER) AS metric_last, CAST(events_types AS INTEGER) AS types,
+CAST(events_count AS INTEGER) AS count, CAST(recorded_at AS INTEGER) AS recorded_at,
+CAST(events_checksum AS INTEGER) AS checksum, CAST(events AS BLOB) AS data
+FROM journal WHERE events IS NOT NULL""",
+    "event": "CREATE VIEW event AS SELECT * FROM event_apart UNION ALL SELECT * FROM event_beside",
+}
+"""All event rows. What readings raise lies in their journal row until that goes: a page less for a commit to write.
+Which journal rows those are isn't in the file, to keep the log small: :class:`EventReader` knows. Of whatever type
+damage made a value, it is read as what it should be: then the checksum says that it isn't, and no query fails by it."""
 MOVE_EVENTS: Final = (
     "INSERT INTO event_row SELECT id, org, coalesce(events_metric_first, 0), coalesce(events_metric_last, 0),"
     " coalesce(events_types, 0), coalesce(events_count, 0), recorded_at, coalesce(events_checksum, 0), events"

@@ -66,13 +66,13 @@ class Silences:
     ) -> list[tuple[Expected, MetricState]]:
         """Those that are silent now and weren't told."""
         now_us = self._work.store.clock()
-        raw = driver_of(conn)
+        raw, reader = driver_of(conn), self._work.store.event_reader
         seq, silent = self._silent.get(org_id, (-1, set()))
         if seq < max(0, snapshot_row(raw, org_id) >> EVENT_ROW_BITS):  # rows since may be gone
-            _, silent = load_alarms(raw, org_id)
+            _, silent = load_alarms(raw, reader, org_id)
         else:
             silent = set(silent)
-            fold_alarms(raw, org_id, seq, {}, silent)
+            fold_alarms(raw, reader, org_id, seq, {}, silent)
         self._silent[org_id] = (read_clock(conn).seq, silent)
         waited = [row for row in expected if row[0] not in silent and not now_us < (row[3] or 0)]
         states = self._work.store.states_in(conn, org_id, [row[0] for row in waited])

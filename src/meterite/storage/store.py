@@ -77,7 +77,7 @@ class SqliteStore:
         self.outbox = SqlOutbox(
             self.database, self.event_reader, self.events, self._org_id, clock, self._reminds
         )
-        self.watch = Watch(self.parts)
+        self.watch = Watch(self.parts, self.event_reader)
         self._comparison = Comparison(self.parts, self.view)
         self.journal = Journal(self.database, self._comparison, self.watch, self.flush_damage, clock)
         self.catalog = SqlCatalog(self.database, self.states_in, self._around_damage, self.events, clock)

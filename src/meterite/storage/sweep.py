@@ -12,6 +12,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from meterite.model.limits import ABOVE_MAX, BELOW_MIN, CLEARED
 from meterite.storage.backlog import last_id_of
 from meterite.storage.database import PAGE_BYTES
 from meterite.storage.journal import driver
@@ -34,7 +35,7 @@ _DEAD_METRICS = (
     " AND EXISTS (SELECT 1 FROM series WHERE series.metric = metric.id)"
 )
 
-_OLDEST_OF_READINGS = "SELECT recorded_at FROM event WHERE org = ? AND types & 7 ORDER BY id LIMIT 1"
+_OF_READINGS = ABOVE_MAX | BELOW_MIN | CLEARED
 _QUARANTINED = "SELECT id, org FROM quarantine WHERE kind = 'segment' AND row_id >= ? AND row_id < ?"
 _CLAIM = "UPDATE run SET dead_at = ? WHERE id = ? AND live_at IS NULL AND dead_at IS NULL"
 
@@ -56,7 +57,15 @@ class Sweeper:
                 for run_id in read_live_runs(conn, org_id).ids:  # damage alone calls such a one dead
                     dead.pop(run_id, None)
             self._work.dead = dead
-            self._purge = _without_events(raw, raw.execute(_DEAD_METRICS).fetchall())
+            self._purge = self._without_events(raw, raw.execute(_DEAD_METRICS).fetchall())
+
+    def _without_events(self, raw: sqlite3.Connection, metrics: list[tuple[int, int, int]]) -> list[int]:
+        """Those that were deleted before the oldest event of readings that their org still has."""
+        oldest = {}
+        for org_id in {org_id for _, org_id, _ in metrics}:
+            rows = self._work.store.event_reader.rows(raw, 0, org_id, columns="id, recorded_at, types")
+            oldest[org_id] = next((at_us for _, at_us, types in rows if types & _OF_READINGS), math.inf)
+        return [metric_id for metric_id, org_id, deleted_at in metrics if deleted_at < oldest[org_id]]
 
     def sweep(self) -> bool:
         """One round; whether anything went."""
@@ -167,15 +176,6 @@ class Sweeper:
                 raw.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count")
             )
         return free, pages
-
-
-def _without_events(raw: sqlite3.Connection, metrics: list[tuple[int, int, int]]) -> list[int]:
-    """Those that were deleted before the oldest event of readings that their org still has."""
-    oldest = {}
-    for org_id in {org_id for _, org_id, _ in metrics}:
-        row = raw.execute(_OLDEST_OF_READINGS, (org_id,)).fetchone()
-        oldest[org_id] = math.inf if row is None else row[0]
-    return [metric_id for metric_id, org_id, deleted_at in metrics if deleted_at < oldest[org_id]]
 
 
 def _delete_some(conn: Connection, statements: Sequence[str], ids: Iterator[int]) -> int:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from meterite.model.columns import Batch, type_i64
     from meterite.model.standing import Judged
+    from meterite.storage.event_reader import EventReader
     from meterite.storage.journal import Clock
     from meterite.storage.snapshot import Parts
 
@@ -228,8 +229,9 @@ def _reading(batch: Batch, row: int) -> dict[str, Any]:
 class Watch:
     """What a worker keeps of all orgs. Used by who holds the writer's lock, so by one thread at a time."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, reader: EventReader) -> None:
         self._parts = parts
+        self._reader = reader
         self._orgs: OrderedDict[int, OrgWatch] = OrderedDict()
         self._own_seq = -1
         self._foreign_seq = -1
@@ -273,13 +275,13 @@ class Watch:
         raw = driver_of(conn)
         snapshot = self._snapshot(conn, org.org_id)
         if org.seq < max(snapshot.compacted_seq, snapshot_row(raw, org.org_id) >> EVENT_ROW_BITS, 0):
-            alarms, org.silent = load_alarms(raw, org.org_id)
+            alarms, org.silent = load_alarms(raw, self._reader, org.org_id)
             marks = read_marks(raw, org.org_id, compacted=snapshot.compacted_seq > 0)
             org.load(raw, _after(snapshot, marks, snapshot.compacted_seq))
             org.take_alarms(raw, alarms)
             return
         moved: dict[int, Alarm] = {}
-        fold_alarms(raw, org.org_id, org.seq, moved, org.silent)
+        fold_alarms(raw, self._reader, org.org_id, org.seq, moved, org.silent)
         if snapshot.tombstones.seq_last > org.seq:
             alarms = org.table.alarms()
             org.load(raw, _after(snapshot, org.marks(), org.seq))
