@@ -1,10 +1,14 @@
-# Every target sets up what it needs: a fresh machine with python3.11 (with venv and headers), make and gcc suffices.
+# Every target sets up what it needs, and no more: a fresh machine with python3.11 (with venv and headers), make and gcc
+# suffices; to run without gcc plain Python decodes.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/.meterite-setup
+# Python compiles what it imports; compiling all of it ahead would take a fifth of the time to the first answer.
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
+SERVICE := $(VENV)/.meterite-service
+SETUP := $(VENV)/.meterite-setup
 COMPILED := $(wildcard src/meterite/*/*.c src/meterite/*/*.h)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
@@ -20,20 +24,25 @@ help:
 	@echo "make openapi  write openapi.json and docs/api.md from the program"
 	@echo "make lock     pin requirements anew (needs uv)"
 
-setup: $(STAMP)
+setup: $(SETUP)
 
-# The stamp is made last, so that a set-up that was interrupted is done again.
-$(STAMP): requirements/dev.txt pyproject.toml setup.py $(COMPILED)
+# Stamps are made last, so that a set-up that was interrupted is done again.
+$(SERVICE): requirements.txt requirements/build.txt pyproject.toml setup.py $(COMPILED)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --require-hashes -r requirements.txt -r requirements/build.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+# What tests and checks need on top.
+$(SETUP): $(SERVICE) requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
 	touch $@
 
 # Programs that tests start and pip can't bring; done in a moment when they are there.
 setup-system:
 	@requirements/system.sh
 
-run: setup
+run: $(SERVICE)
 	$(VENV)/bin/meterite serve --port $(PORT)
 
 test: setup setup-system
@@ -56,4 +65,5 @@ openapi: setup
 
 lock:
 	$(LOCK) requirements/runtime.in -o requirements.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
