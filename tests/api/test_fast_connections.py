@@ -48,8 +48,9 @@ def test_pipelined_pushes_are_committed_together(runner, house):
     assert re.findall(rb'"reading":(\d+),', answer) == [b"%d" % n for n in range(20)]
 
 
-def test_what_could_not_be_committed_is_tried_by_the_app(runner, house):
-    """Which has the words for it. Those behind it are answered behind it, and none is lost."""
+@pytest.mark.parametrize("last", [False, True])
+def test_what_could_not_be_committed_is_tried_by_the_app(runner, house, last):
+    """Which has the words for it. Those behind it are answered behind it, none is lost, and the last one ends all."""
     group = house.app._service._group
     commit = group._commit
 
@@ -61,9 +62,11 @@ def test_what_could_not_be_committed_is_tried_by_the_app(runner, house):
     group._commit = failing
     house.asked.clear()
     first, second = request("/metric/W0", b'{"reading":1}'), request("/metric/W1", b'{"reading":2}')
-    answer, _ = runner.run(house.ask([first + second + first]))
+    third = first.replace(b"Host: test", b"Connection: close") if last else first
+    answer, closed = runner.run(house.ask([first + second + third]))
     assert house.asked == ["/metric/W0"]
     assert re.findall(rb'"reading":(\d)', answer) == [b"1", b"2", b"1"]
+    assert closed == last == answer.partition(b'"reading":2')[2].count(b"connection: close")
 
 
 def test_a_client_that_does_not_read_is_not_read(runner, house):
