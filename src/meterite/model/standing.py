@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from meterite.model.columns import Batch, type_f64, type_i64, type_u32
     from meterite.model.limits import Rule
 
+    type_rows = NDArray[np.intp]
+
 EVERY: Final = 1
 HELD: Final = 2
 """Flags of a rule: raises by every reading; has ``hysteresis`` or ``for``."""
@@ -78,13 +80,17 @@ class Standing:
         self.calm[slots] = others.calm
         self.rows[slots] = others.rows
 
-    def set_rules(self, slots: NDArray[np.intp] | slice, rules: list[Rule]) -> None:
-        rows = self.rows
-        rows["low"][slots] = [rule.low for rule in rules]
-        rows["high"][slots] = [rule.high for rule in rules]
-        rows["mute_until"][slots] = [rule.mute_until_us for rule in rules]
+    def set_rules(
+        self, slots: type_rows | slice, rules: list[Rule], rule_of: type_rows | None = None
+    ) -> None:
+        """One each, or of each the number of its rule."""
+        rows, which = self.rows, slice(None) if rule_of is None else rule_of
+        rows["low"][slots] = np.array([rule.low for rule in rules], np.float64)[which]
+        rows["high"][slots] = np.array([rule.high for rule in rules], np.float64)[which]
+        rows["mute_until"][slots] = np.array([rule.mute_until_us for rule in rules], np.int64)[which]
         held = (HELD * (rule.hysteresis != 0 or rule.for_us != 0) for rule in rules)
-        rows["flags"][slots] = [EVERY * rule.every | flag for rule, flag in zip(rules, held, strict=True)]
+        flags = [EVERY * rule.every | flag for rule, flag in zip(rules, held, strict=True)]
+        rows["flags"][slots] = np.array(flags, np.uint8)[which]
         self._set_calm(slots)
 
     def set_alarm(self, slot: int, alarm: Alarm) -> None:
@@ -100,12 +106,12 @@ class Standing:
         self.calm["high"][slots] = np.where(rows["alarmed"], np.nan, np.minimum(rows["high"], greatest))
 
 
-def at_rest(series: list[int], rules: list[Rule]) -> Standing:
-    """Without a reading."""
+def at_rest(series: list[int], rules: list[Rule], rule_of: type_rows | None = None) -> Standing:
+    """Without a reading; rules as those that are set."""
     made = Standing(np.zeros(len(series), CALM), np.zeros(len(series), WATCHED))
     made.rows["series"] = series
     made.rows["since"] = made.rows["pending_since"] = made.calm["newest"] = TIME_NONE
-    made.set_rules(slice(None), rules)
+    made.set_rules(slice(None), rules, rule_of)
     return made
 
 

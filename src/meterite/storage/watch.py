@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from meterite.model.columns import Batch, type_i64
@@ -95,7 +96,7 @@ class OrgWatch:
         if changed and len(self.table):
             series = self._series_of(changed)
             slots = np.array([self.table.slot_of[id_] for id_ in series], np.intp)
-            self.table.standing.set_rules(slots, [self._rule_of(id_) for id_ in series])
+            self.table.standing.set_rules(slots, *self._rules_of(series))
 
     def _series_of(self, metric_ids: set[int]) -> list[int]:
         series: type_i64 = self.table.used.rows["series"]
@@ -137,13 +138,14 @@ class OrgWatch:
         new = [id_ for id_ in series if id_ not in self.table.slot_of]
         if not new:
             return
-        for metric_id in {id_ >> SERIES_ORDINAL_BITS for id_ in new} - self.metrics.keys():
+        for metric_id in set((np.array(new) >> SERIES_ORDINAL_BITS).tolist()) - self.metrics.keys():
             # made since: that moves no version
             self._take_metrics(raw.execute(_RULES_SQL + "id = ?", (self.org_id, metric_id)).fetchall())
-        known = dict(zip(marks.series.tolist(), marks.newest.tolist(), strict=True))
-        unnamed = NEVER if self._complete else UNKNOWN
-        newest = [known.get(id_, unnamed) for id_ in new]
-        self.table.grow(new, [self._rule_of(id_) for id_ in new], newest)
+        newest = np.full(len(new), NEVER if self._complete else UNKNOWN, np.int64)
+        if len(marks.series):
+            known = dict(zip(marks.series.tolist(), marks.newest.tolist(), strict=True))
+            newest[:] = [known.get(id_, unnamed) for id_, unnamed in zip(new, newest.tolist(), strict=True)]
+        self.table.grow(new, *self._rules_of(new), newest)
 
     def take_alarms(self, raw: sqlite3.Connection, alarms: Mapping[int, Alarm]) -> None:
         """Of series as they stand now; those that came to rest, too."""
@@ -190,6 +192,11 @@ class OrgWatch:
                 standing.calm["newest"][slot] = look_up(snapshot(), int(standing.rows["series"][slot]))
 
         return judge(batch, slots, standing, rule_of=self._rule_of, look_up=look_up_all, now_us=now_us)
+
+    def _rules_of(self, series: list[int]) -> tuple[list[Rule], NDArray[np.intp]]:
+        """The rules of their metrics, and of each series the number of its one."""
+        metrics, rule_of = np.unique(np.array(series, np.int64) >> SERIES_ORDINAL_BITS, return_inverse=True)
+        return [self.metrics.get(id_, _UNWATCHED).rule for id_ in metrics.tolist()], rule_of
 
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule

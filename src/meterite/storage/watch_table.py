@@ -17,6 +17,8 @@ from meterite.model.standing import CALM, WATCHED, Standing, alarm_of, at_rest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from meterite.model.columns import type_i64
     from meterite.model.limits import Alarm, Rule
 
@@ -40,15 +42,15 @@ class Table:
     def used(self) -> Standing:
         return self.standing[: len(self)]
 
-    def grow(self, series: list[int], rules: list[Rule], newest: list[int]) -> None:
-        """Slots for series that have none yet, at rest."""
+    def grow(self, series: list[int], rules: list[Rule], rule_of: NDArray[np.intp], newest: type_i64) -> None:
+        """Slots for series that have none yet, at rest; of each the number of its rule, and its newest reading."""
         begin, end = len(self), len(self) + len(series)
         if end > len(self.standing):
             room = max(64, end, 2 * len(self.standing))
             wider = Standing(np.zeros(room, CALM), np.zeros(room, WATCHED))
             wider[:begin] = self.used
             self.standing = wider
-        new = at_rest(series, rules)
+        new = at_rest(series, rules, rule_of)
         new.calm["newest"] = newest
         self.standing[begin:end] = new
         self.slot_of.update(zip(series, range(begin, end), strict=True))
