@@ -22,6 +22,7 @@ NAMES = (
     "tiny_orgs",
     "compaction",
     "fair",
+    "flood",
     "holds",
     "post_readings",
     "line_protocol",

@@ -6,6 +6,7 @@ never rests on it. A refusal doesn't either: before anyone is told "no such metr
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.metric import SERIES_ORDINAL_BITS, MetricState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from meterite.lanes import Lanes
     from meterite.model.columns import Decoded, Described, Labels, SeriesKey, type_i64, type_u32
@@ -42,6 +43,8 @@ SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
 REQUEST_NAMES_KEPT: Final = 1_000_000
 """Of keys and labels, whose lengths would cost more to count than they are worth."""
 LOAD_TRIES: Final = 10
+PORTION: Final = 5000
+"""As many of a request's names are looked up, or kept, until other requests have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,12 @@ class Kept:
             self._series_bytes -= _bytes_of(oldest)
 
 
+def portions(count: int) -> Iterator[slice]:
+    """Of what may be many: between two of them others have their turn."""
+    for start in range(0, count, PORTION):
+        yield slice(start, start + PORTION)
+
+
 def _request_of(org: str, keys: list[SeriesKey]) -> _Request:
     return org, len(keys), keys[0] if keys else None
 
@@ -310,15 +319,18 @@ class Catalog:
         While a thread reads, another request may learn of a change and move the version on: what was read before the
         change would then pass for what came after it. What isn't kept is still good for one commit, which compares.
         """
-        found: dict[str, Known] = {}
-        for _ in range(LOAD_TRIES):
-            version = self.kept.version
-            found = await self._lanes.read(self._load, org, codes)
-            if version == self.kept.version:
-                for known in found.values():
-                    self.kept.keep_metric(org, known)
-                break
-        return found
+        loaded: dict[str, Known] = {}
+        for some in portions(len(codes)):
+            found: dict[str, Known] = {}
+            for _ in range(LOAD_TRIES):
+                version = self.kept.version
+                found = await self._lanes.read(self._load, org, codes[some])
+                if version == self.kept.version:
+                    for known in found.values():
+                        self.kept.keep_metric(org, known)
+                    break
+            loaded |= found
+        return loaded
 
     def _load(self, org: str, codes: list[str]) -> dict[str, Known]:
         from meterite.model.truncate import Truncation
@@ -392,10 +404,13 @@ class Catalog:
         """Ids of series, 0 for those that aren't there yet."""
         if not any(labels for _, labels in wanted):
             return [metric_id << SERIES_ORDINAL_BITS for metric_id, _ in wanted]
-        ids = await self._lanes.read(self._store.catalog.find_series, wanted)
-        for (metric_id, labels), id_ in zip(wanted, ids, strict=True):
-            if id_ and labels:
-                self.kept.keep_series(metric_id, labels, id_)
+        ids: list[int] = []
+        for some in portions(len(wanted)):
+            found = await self._lanes.read(self._store.catalog.find_series, wanted[some])
+            for (metric_id, labels), id_ in zip(wanted[some], found, strict=True):
+                if id_ and labels:
+                    self.kept.keep_series(metric_id, labels, id_)
+            ids += found
         return ids
 
     async def make(
@@ -405,13 +420,14 @@ class Catalog:
 
         Of a metric that went away meanwhile the id is 0: resolve again.
         """
-        made = await self._lanes.write(
-            self._store.catalog.make, org, keys, specs, self._limits, whole=whole, version=version
-        )
+        steps = self._store.catalog.making(org, keys, specs, self._limits, whole=whole, version=version)
+        made = await self._lanes.write_steps(org, steps)
         metrics = await self._loaded(org, list(specs)) if specs else {}
-        for key, id_ in zip(keys, made, strict=True):
-            if isinstance(id_, int) and id_ and key.labels:
-                self.kept.keep_series(id_ >> SERIES_ORDINAL_BITS, key.labels, id_)
+        for some in portions(len(keys)):
+            for key, id_ in zip(keys[some], made[some], strict=True):
+                if isinstance(id_, int) and id_ and key.labels:
+                    self.kept.keep_series(id_ >> SERIES_ORDINAL_BITS, key.labels, id_)
+            await asyncio.sleep(0)
         return metrics, made
 
     async def describe(self, org: str, described: Mapping[str, Described]) -> None:

@@ -199,18 +199,18 @@ def making(tmp_path):
 def meanwhile(service, *, before=None, after=None):
     """What others do before and after the store makes metrics for the first time."""
     catalog = service.store.catalog
-    make = catalog.make
+    making = catalog.making
 
     def racing(*args, **options):
-        catalog.make = make
+        catalog.making = making
         if before is not None:
             before(catalog)
-        made = make(*args, **options)
+        made = yield from making(*args, **options)
         if after is not None:
             after(catalog)
         return made
 
-    catalog.make = racing
+    catalog.making = racing
 
 
 def test_a_metric_that_another_made_meanwhile_truncates(making):

@@ -7,21 +7,31 @@ import os
 import signal
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
 from meterite.model.errors import UnavailableError
 from meterite.storage.locks import OneByte
 from meterite.storage.org_turns import OrgTurns
+from meterite.storage.steps import run_through
 
 ORGS = (1, 2, 1 << 40)
+
+
+@contextmanager
+def held(turns, org_id, wait_s):
+    run_through(turns.take(org_id, wait_s))
+    try:
+        yield
+    finally:
+        turns.leave(org_id)
 
 
 def free(turns, org_id):
     """Whether the org's turn is to be had at once."""
     try:
-        with turns.hold(org_id, 0):
+        with held(turns, org_id, 0):
             return True
     except UnavailableError:
         return False
@@ -31,23 +41,23 @@ def test_no_org_waits_for_another(tmp_path):
     """One has a turn by org; threads keep each other out, and so do two objects as two processes would."""
     path = tmp_path / "m.db.series.lock"
     with closing(OrgTurns(path)) as mine, closing(OrgTurns(path)) as other:
-        for held in ORGS:
-            with mine.hold(held, 0):
+        for org_held in ORGS:
+            with held(mine, org_held, 0):
                 for turns in (mine, other):
-                    assert [org for org in ORGS if not free(turns, org)] == [held]
+                    assert [org for org in ORGS if not free(turns, org)] == [org_held]
             assert all(free(turns, org) for turns in (mine, other) for org in ORGS)
     assert path.stat().st_size == 0
 
 
-def test_a_thread_that_waits_is_woken(tmp_path):
+def test_a_thread_that_waits_gets_its_turn(tmp_path):
     with closing(OrgTurns(tmp_path / "m.db.series.lock")) as turns:
         had = []
 
         def wait():
-            with turns.hold(1, 30):
+            with held(turns, 1, 30):
                 had.append("turn")
 
-        with turns.hold(1, 0):
+        with held(turns, 1, 0):
             waiting = threading.Thread(target=wait)
             waiting.start()
         waiting.join(30)
@@ -62,14 +72,14 @@ def test_who_waits_is_next(tmp_path):
             turns = []
 
             def once(turns=turns):
-                with other.hold(1, 30):
+                with held(other, 1, 30):
                     turns.append("other")
 
-            with mine.hold(1, 30):
+            with held(mine, 1, 30):
                 waiting = threading.Thread(target=once)
                 waiting.start()
                 wait_for_one_in_line(third)
-            with mine.hold(1, 30):
+            with held(mine, 1, 30):
                 turns.append("mine")
             waiting.join(30)
             assert turns == ["other", "mine"]
@@ -78,7 +88,7 @@ def test_who_waits_is_next(tmp_path):
 def wait_for_one_in_line(turns):
     """Until somebody has org 1's second byte. An org of its own is held, so that there is a descriptor."""
     until = time.monotonic() + 30
-    with turns.hold(2, 0):
+    with held(turns, 2, 0):
         while time.monotonic() < until:
             line = OneByte(turns._fd, 3)
             if not line.take():
@@ -89,7 +99,7 @@ def wait_for_one_in_line(turns):
 
 
 def hold_and_die(path):
-    with OrgTurns(path).hold(1, 30):
+    with held(OrgTurns(path), 1, 30):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -105,12 +115,18 @@ def test_the_turn_of_a_process_that_died(tmp_path):
 
 
 def test_what_fails_holds_nothing(tmp_path):
-    """Neither a block that raises nor a file that can't be opened."""
+    """Neither a block that raises, nor who stops waiting, nor a file that can't be opened."""
     path = tmp_path / "missing" / "m.db.series.lock"
     with closing(OrgTurns(path)) as turns:
-        with pytest.raises(FileNotFoundError), turns.hold(1, 0):
+        with pytest.raises(FileNotFoundError), held(turns, 1, 0):
             pass
         path.parent.mkdir()
-        with pytest.raises(ZeroDivisionError), turns.hold(1, 0):
+        with pytest.raises(ZeroDivisionError), held(turns, 1, 0):
             raise ZeroDivisionError
+        with closing(OrgTurns(path)) as other:
+            with held(other, 1, 0):
+                waiting = turns.take(1, 30)
+                assert next(waiting) > 0
+                waiting.close()
+            assert free(other, 1)
         assert free(turns, 1)

@@ -55,7 +55,7 @@ async def ingest(
         return once_of(request, body), decode(body, readings_max=readings_max)
 
     large = len(body) > READ_AT_ONCE_BYTES_MAX
-    once, decoded = await called.service.lanes.decode(read) if large else read()
+    once, decoded = await called.service.lanes.decode(called.org, len(body), read) if large else read()
     return await called.service.recorder.record(
         called.org, decoded, partial=partial, full=full, group=group, once=once
     )

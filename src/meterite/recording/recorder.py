@@ -6,12 +6,13 @@ catalogue changed between resolving and committing, the request is resolved agai
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from meterite.catalog import Catalog, Known, Resolution, inactive, no_metric, not_made
+from meterite.catalog import PORTION, Catalog, Known, Resolution, inactive, no_metric, not_made, portions
 from meterite.model.check import fitting
 from meterite.model.columns import NO_TIME, Batch, Decoded, Labels, SeriesKey, Single
 from meterite.model.errors import MeteriteError, MovedError, RepeatedError, UnavailableError, metric_moved
@@ -31,7 +32,7 @@ from meterite.recording.receipts import (
 from meterite.storage.interface import Append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from meterite.lanes import Lanes
     from meterite.model.columns import type_i64
@@ -276,16 +277,23 @@ class Recorder:
         admission = Admission(decoded)
         admission.check_times(self._now(), self._rules.times)
         new = [] if all(resolution.ids) else [n for n, id_ in enumerate(resolution.ids) if not id_]
-        if new:
-            admission.refuse_keys(self._refusals(org, decoded, resolution.metrics, new))
-        good = admission.good()
+        errors = self._refusals(org, decoded, resolution.metrics, new) if new else {}
+        good = await self._good(admission, errors, len(decoded))
         if new and (partial or not good.rejected):
             used = set(np.unique(good.key_index).tolist())
             new = [n for n in new if n in used]
             errors = await self._make(org, good, resolution, new, whole=not partial, version=version)
-            admission.refuse_keys(errors)
-            good = admission.good()
+            good = await self._good(admission, errors, len(decoded))
         return resolution, good
+
+    async def _good(self, admission: Admission, errors: Mapping[int, MeteriteError], rows: int) -> Decoded:
+        """What is left without these keys; of many rows beside the event loop."""
+
+        def good() -> Decoded:
+            admission.refuse_keys(errors)
+            return admission.good()
+
+        return await self._lanes.read(good) if errors and rows > PORTION else good()
 
     def _refusals(
         self, org: str, decoded: Decoded, metrics: dict[str, Known | None], keys: list[int]
@@ -320,19 +328,18 @@ class Recorder:
         specs = {code: made_by_readings(code, decoded.described.get(code)) for code in codes}
         made, outcomes = await self._catalog.make(org, wanted, specs, whole=whole, version=version)
         resolution.learn(made)
-        errors: dict[int, MeteriteError] = {
-            n: one for n, one in zip(keys, outcomes, strict=True) if isinstance(one, MeteriteError)
-        }
-        gone = any(
-            one and metrics[key.code] is None
-            for key, one in zip(wanted, outcomes, strict=True)
-            if isinstance(one, int)
-        )
+        errors: dict[int, MeteriteError] = {}
+        gone = False
+        for some in portions(len(keys)):
+            for n, key, outcome in zip(keys[some], wanted[some], outcomes[some], strict=True):
+                if isinstance(outcome, int):
+                    gone = gone or (outcome > 0 and metrics[key.code] is None)
+                    resolution.ids[n] = outcome
+                else:
+                    errors[n] = outcome
+            await asyncio.sleep(0)
         if gone or (not errors and not all(outcomes)):
             raise metric_moved()
-        for n, outcome in zip(keys, outcomes, strict=True):
-            if isinstance(outcome, int):
-                resolution.ids[n] = outcome
         return errors
 
     def _append(self, version: int, decoded: Decoded, resolution: Resolution, *, full: bool) -> Append:

@@ -34,6 +34,7 @@ from meterite.storage.schema import metric as metric_table
 from meterite.storage.schema import org as org_table
 from meterite.storage.schema import tombstone as tombstone_table
 from meterite.storage.series import SeriesMaker, count_series, known_series, labels_of, live_metrics
+from meterite.storage.steps import run_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from meterite.model.metric import MetricState
     from meterite.storage.database import Database
     from meterite.storage.events import SqlEvents
+    from meterite.storage.steps import Steps
 
 T = TypeVar("T")
 SPEC_FIELDS: Final = tuple(f.name for f in fields(MetricSpec))
@@ -166,7 +168,7 @@ class SqlCatalog:
     def create(self, org: str, spec: MetricSpec) -> Metric:
         org_id = self.org_id(org)
         values = _columns_of(spec)
-        with self._maker.registering(org_id), self._database.writing() as conn:
+        with self._database.writing() as conn:
             if self._row(conn, org_id, spec.code) is not None:
                 raise ConflictError("metric-exists", f"A metric {spec.code[:200]!r} is registered already.")
             version = read_clock(conn).catalog_version
@@ -315,7 +317,7 @@ class SqlCatalog:
             for (metric_id, _), text in zip(wanted, texts, strict=True)
         ]
 
-    def make(
+    def making(
         self,
         org: str,
         keys: Sequence[SeriesKey],
@@ -324,13 +326,15 @@ class SqlCatalog:
         *,
         whole: bool,
         version: int,
-    ) -> list[int | ExhaustedError]:
-        return self._maker.make(self.org_id(org), keys, specs, limits, whole=whole, version=version)
+    ) -> Steps[list[int | ExhaustedError]]:
+        org_id = self.org_id(org)
+        return (yield from self._maker.making(org_id, keys, specs, limits, whole=whole, version=version))
 
     def series(self, org_id: int, metric: Metric, labels: Sequence[Labels]) -> list[int]:
         """Ids of the metric's series with these labels, made where they aren't there yet, without limits."""
         keys = [SeriesKey(metric.code, pairs) for pairs in labels]
-        made = self._maker.make(org_id, keys, {}, NO_LIMITS, whole=False, version=ANY_VERSION)
+        steps = self._maker.making(org_id, keys, {}, NO_LIMITS, whole=False, version=ANY_VERSION)
+        made = run_through(steps)
         return [id_ for id_ in made if isinstance(id_, int)]
 
     def labels(self, series: Sequence[int]) -> dict[int, Labels]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meterite.model.metric import Metric, MetricSpec, MetricState
     from meterite.storage.event_interface import Events, Outbox
     from meterite.storage.once import KeptReceipt, Once
+    from meterite.storage.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class Catalog(Protocol):
         """Ids of series by metric id and labels; 0 where one isn't there."""
         ...
 
-    def make(
+    def making(
         self,
         org: str,
         keys: Sequence[SeriesKey],
@@ -211,12 +212,12 @@ class Catalog(Protocol):
         *,
         whole: bool,
         version: int,
-    ) -> list[int | ExhaustedError]:
-        """A series id a key, made where it isn't there yet, or why there is none.
+    ) -> Steps[list[int | ExhaustedError]]:
+        """A series id a key, made where it isn't there yet, or why there is none. In steps, since it may be many.
 
         ``specs`` are of the metrics that may be made, by code; a key of another one that isn't there has the id 0.
         ``whole``: where a key is refused, nothing is made. MovedError, and nothing is made, where the org's catalogue
-        changed after ``version``.
+        changed after ``version``; what was made before it changed stays.
         """
         ...
 

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from meterite.model.errors import UnavailableError
 from meterite.storage.file import OWNER_ONLY
+from meterite.storage.steps import run_through
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from meterite.storage.steps import Steps
 
 LOCK_WAIT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.0005
@@ -78,24 +81,24 @@ class OneByte:
         fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _BYTE.pack(kind, os.SEEK_SET, self.byte, 1, 0))
 
 
-def take_in_line(turn: Lock, line: Lock, until: float, busy: str) -> None:
-    """Have ``turn`` from now on. UnavailableError, with ``busy``, where it doesn't come until then (monotonic).
+def take_in_line(turn: Lock, line: Lock, until: float, busy: str) -> Steps[None]:
+    """Have ``turn`` from its end on. UnavailableError, with ``busy``, where it doesn't come until then (monotonic).
 
     Who waits polls, so that whoever lets go could have it again at once, and again. So all but the first in line wait
     for ``line``: the first holds that until its turn comes, and nobody passes it.
     """
-    _wait_for(line, until, busy)
+    yield from _wait_for(line, until, busy)
     try:
-        _wait_for(turn, until, busy)
+        yield from _wait_for(turn, until, busy)
     finally:
         line.drop()
 
 
-def _wait_for(lock: Lock, until: float, busy: str) -> None:
+def _wait_for(lock: Lock, until: float, busy: str) -> Steps[None]:
     while not lock.take():
         if time.monotonic() > until:
             raise UnavailableError("database-locked", busy)
-        time.sleep(LOCK_POLL_S)
+        yield LOCK_POLL_S
 
 
 class FileLock:
@@ -115,7 +118,7 @@ class FileLock:
             if self._files is None:
                 turn, line = self._paths
                 self._files = WholeFile(open_lock(turn)), WholeFile(open_lock(line))
-            take_in_line(*self._files, until, "Another process is writing; try again.")
+            run_through(take_in_line(*self._files, until, "Another process is writing; try again."))
         except BaseException:
             self._threads.release()
             raise

@@ -1,23 +1,27 @@
-"""Whose turn it is in an org: one thread's of all processes at a time, and no org waits for another.
+"""Whose turn it is in an org: one request's of all processes at a time, and no org waits for another.
 
-The turns of all orgs are bytes of one file, two an org: the turn, and the line before it. Threads that share the open
-file stand before the org's turn first.
+The turns of all orgs are bytes of one file, two an org: the turn, and the line before it. Those who share the open
+file stand before the org's turn first. A turn belongs to no thread: who took it may leave it on another, and who waits
+for it keeps none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
 
 from meterite.model.errors import UnavailableError
 from meterite.storage.locks import OneByte, open_lock, take_in_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from meterite.storage.steps import Steps
+
+POLL_S: Final = 0.005
 
 
 class OrgTurns:
@@ -27,37 +31,42 @@ class OrgTurns:
         self._path = path
         self._fd = -1
         self._held: set[int] = set()
-        self._left = threading.Condition()
+        self._guard = threading.Lock()
 
-    @contextlib.contextmanager
-    def hold(self, org_id: int, wait_s: float) -> Iterator[None]:
-        """UnavailableError when the org's turn doesn't come within ``wait_s``."""
+    def take(self, org_id: int, wait_s: float) -> Steps[None]:
+        """To be left again from its end on. UnavailableError when the org's turn doesn't come within ``wait_s``."""
         until = time.monotonic() + wait_s
-        fd = self._enter(org_id, wait_s)
-        try:
-            turn, line = OneByte(fd, 2 * org_id), OneByte(fd, 2 * org_id + 1)
-            take_in_line(turn, line, until, "Another process is making series; try again.")
-            try:
-                yield
-            finally:
-                turn.drop()
-        finally:
-            self._leave(org_id)
-
-    def _enter(self, org_id: int, wait_s: float) -> int:
-        """Go before the other threads; answers the descriptor."""
-        with self._left:
-            if not self._left.wait_for(lambda: org_id not in self._held, wait_s):
+        while not self._enter(org_id):
+            if time.monotonic() > until:
                 raise UnavailableError("database-locked", "Another request is making series; try again.")
+            yield POLL_S
+        try:
+            turn, line = self._byte(2 * org_id), self._byte(2 * org_id + 1)
+            busy = "Another process is making series; try again."
+            with closing(take_in_line(turn, line, until, busy)) as waiting:
+                for _ in waiting:
+                    yield POLL_S
+        except BaseException:
+            self._held.remove(org_id)
+            raise
+
+    def leave(self, org_id: int) -> None:
+        if self._fd >= 0:  # else it went with the file
+            self._byte(2 * org_id).drop()
+        self._held.remove(org_id)
+
+    def _enter(self, org_id: int) -> bool:
+        """Whether it goes before the others who share the file from now on."""
+        with self._guard:
+            free = org_id not in self._held
+            self._held.add(org_id)
+            return free
+
+    def _byte(self, number: int) -> OneByte:
+        with self._guard:
             if self._fd < 0:
                 self._fd = open_lock(self._path)
-            self._held.add(org_id)
-            return self._fd
-
-    def _leave(self, org_id: int) -> None:
-        with self._left:
-            self._held.remove(org_id)
-            self._left.notify_all()
+            return OneByte(self._fd, number)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

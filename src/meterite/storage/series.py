@@ -3,25 +3,27 @@
 What this file guarantees: a series is made once, whoever asks; no org and no metric comes to hold more series than the
 limits say, but for those of metrics that somebody registers, and who is refused is told which label has too many
 values; a request that is refused whole has made nothing, however much it asked for and whoever else makes some
-meanwhile. Making moves no catalogue version: nothing resolved before becomes wrong by it.
+meanwhile. Making moves no catalogue version: nothing resolved before becomes wrong by it. Nobody waits for many series
+of another org: they are looked up, judged and made in steps, each of some 0.1 s at most.
 
-A metric counts as one series of its org from the start: that without labels. Who registers one is never refused for
-want of room, nor because others make series: after ``REGISTER_WAIT_S`` it is made beside them. Where it takes the last
-room of one that was found to fit, that one is refused with what it made before left behind, which is the one exception.
+A metric counts as one series of its org from the start: that without labels. Who registers one waits for nobody and is
+never refused for want of room: what was found to fit before is made all the same, as if it had come first.
+
+Where a metric of the org is changed in the midst of a request, the request is resolved anew, and may be refused then
+(its metric takes no readings any more, say) with what it made before left behind, which is the one exception.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from sqlalchemy import insert, select, update
 
 from meterite.model.check import canonical_labels, parse_labels
-from meterite.model.errors import ExhaustedError, UnavailableError, metric_moved
+from meterite.model.errors import ExhaustedError, metric_moved
 from meterite.model.metric import METRIC_ID_LAST, SERIES_ORDINAL_BITS
 from meterite.storage.database import translated
 from meterite.storage.journal import read_clock
@@ -40,16 +42,22 @@ if TYPE_CHECKING:
     from meterite.model.metric import MetricSpec
     from meterite.storage.database import Database
     from meterite.storage.interface import SeriesLimits
+    from meterite.storage.steps import Steps
 
-REGISTER_WAIT_S: Final = 0.5
-"""As long as some 65,000 series take."""
 CHUNK: Final = 500
-_NEW_SERIES: Final = 2000
-"""As many are made in one transaction."""
+STEP_SERIES: Final = 2000
+"""As many are looked up, or made in one transaction, until others have their turn."""
+STEP_METRICS: Final = 200
+"""Of as many metrics: each costs statements of its own."""
+_REFUSAL_COST: Final = 50
+"""Of saying why a metric takes no more, in series that are counted."""
 _LOOKED_AT: Final = 10_000
 """So many of metrics' newest series, in a request, tell which label has too many values."""
 _LOOKED_AT_LEAST: Final = 100
 """As many of each metric's, however many came before it."""
+
+_Named: TypeAlias = tuple[str, str]
+"""A series by its metric's code and its labels as JSON, which is empty where there are none."""
 
 
 def known_series(conn: Connection, metric_id: int, texts: Sequence[str]) -> dict[str, int]:
@@ -76,24 +84,49 @@ def live_metrics(conn: Connection, org_id: int, codes: Sequence[str]) -> dict[st
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked for, but for the series."""
+
+    org_id: int
+    specs: Mapping[str, MetricSpec]
+    limits: SeriesLimits
+    version: int
+
+    def org(self, conn: Connection) -> Row[Any]:
+        """MovedError."""
+        row = conn.execute(select(org_table).where(org_table.c.id == self.org_id)).one()
+        if row.catalog_version > self.version:
+            raise metric_moved()
+        return row
+
+
 @dataclass(slots=True)
 class _Plan:
-    """What is there, what is to be made, what is refused: by (code, labels as JSON; empty for none)."""
+    """What is to be made, and what is refused."""
 
-    ids: dict[tuple[str, str], int] = field(default_factory=dict)
-    metrics: list[str] = field(default_factory=list)
-    series: dict[str, list[str]] = field(default_factory=dict)
-    refused: dict[tuple[str, str], ExhaustedError] = field(default_factory=dict)
+    made: list[_Named] = field(default_factory=list)
+    refused: dict[_Named, ExhaustedError] = field(default_factory=dict)
     looked_at: int = 0
     """Series that were read to say why others are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """A metric that takes no more: how many series it holds, and whether its org is full rather than itself."""
+
+    code: str
+    metric_id: int | None
+    held: int
+    of_org: bool
 
 
 class SeriesMaker:
     """``plain`` makes a metric's columns of its spec.
 
     Who makes series does so alone in its org, from looking whether they fit until the last is made: so many may take
-    several transactions, between which readings are committed, but nobody else takes the room. The org's turn comes
-    before the writers', never within it.
+    several transactions, between which readings are committed and others' series are made, but nobody else takes the
+    room. The org's turn comes before the writers', never within it.
     """
 
     def __init__(self, database: Database, plain: Callable[[MetricSpec], dict[str, Any]]) -> None:
@@ -104,7 +137,7 @@ class SeriesMaker:
     def close(self) -> None:
         self._turns.close()
 
-    def make(
+    def making(
         self,
         org_id: int,
         keys: Sequence[SeriesKey],
@@ -113,121 +146,114 @@ class SeriesMaker:
         *,
         whole: bool,
         version: int,
-    ) -> list[int | ExhaustedError]:
-        """An id a key, or why there is none. ``whole``: where one is refused, nothing is made, but for what stood
-        before a metric that was registered meanwhile took the last room.
+    ) -> Steps[list[int | ExhaustedError]]:
+        """An id a key, or why there is none. ``whole``: where one is refused, nothing is made.
 
         ``specs`` are those of metrics that may be made; a key of another one that isn't there has the id 0.
         MovedError where the org's catalogue changed after ``version``.
         """
-        wanted = [(key.code, canonical_labels(key.labels) if key.labels else "") for key in keys]
-        with translated(), self._turns.hold(org_id, LOCK_WAIT_S):
-            with self._database.reading() as conn:
-                plan = self._plan(conn, org_id, wanted, specs, limits, version)
-            ids, refused = plan.ids, plan.refused
-            missing = list(dict.fromkeys(one for one in wanted if one not in ids and one not in refused))
-            if whole and refused:
-                missing = []
-            for start in range(0, len(missing), _NEW_SERIES):
-                with self._database.writing() as conn:
-                    plan = self._plan(
-                        conn, org_id, missing[start : start + _NEW_SERIES], specs, limits, version
-                    )
-                    self._carry_out(conn, org_id, plan, specs)
-                ids |= plan.ids
-                refused |= plan.refused
-                if whole and refused:
-                    break
-        outcomes: dict[tuple[str, str], int | ExhaustedError] = {**refused, **ids}
+        request = _Request(org_id, specs, limits, version)
+        with translated():
+            wanted = yield from _named(keys)
+            yield from self._turns.take(org_id, LOCK_WAIT_S)
+            try:
+                outcomes = yield from self._outcomes(request, wanted, whole=whole)
+            finally:
+                self._turns.leave(org_id)
         return [outcomes.get(one, 0) for one in wanted]
 
-    @contextlib.contextmanager
-    def registering(self, org_id: int) -> Iterator[None]:
-        """For whoever makes a metric that counts and isn't refused: alone in the org, or after a short wait not."""
-        with contextlib.ExitStack() as turn:
-            with contextlib.suppress(UnavailableError), translated():
-                turn.enter_context(self._turns.hold(org_id, REGISTER_WAIT_S))
-            yield
+    def _outcomes(
+        self, request: _Request, wanted: list[_Named], *, whole: bool
+    ) -> Steps[Mapping[_Named, int | ExhaustedError]]:
+        """While the org's turn is ours."""
+        ids: dict[_Named, int] = {}
+        there: dict[str, tuple[int, int]] = {}
+        missing: dict[str, dict[str, None]] = defaultdict(dict)
+        for n, some in enumerate(_portions(wanted)):
+            if n:
+                yield 0.0
+            with self._database.reading() as conn:
+                request.org(conn)
+                rows = _find(conn, request, some, ids)
+            there.update((code, (row.id, row.series_next)) for code, row in rows.items())
+            for code, text in some:
+                if (code, text) not in ids and (code in rows or code in request.specs):
+                    missing[code][text] = None
+        plan = (yield from self._plan(request, missing, there)) if missing else _Plan()
+        if not (whole and plan.refused):
+            for n, some in enumerate(_portions(plan.made)):
+                if n:
+                    yield 0.0
+                with self._database.writing() as conn:
+                    self._make(conn, request, some, ids)
+        if len(wanted) > STEP_SERIES:
+            yield 0.0  # to make an answer of many takes a while, too
+        return {**plan.refused, **ids} if plan.refused else ids
 
     def _plan(
-        self,
-        conn: Connection,
-        org_id: int,
-        wanted: Iterable[tuple[str, str]],
-        specs: Mapping[str, MetricSpec],
-        limits: SeriesLimits,
-        version: int,
-    ) -> _Plan:
-        by_code: dict[str, dict[str, None]] = defaultdict(dict)
-        for code, text in wanted:
-            by_code[code][text] = None
-        rows = live_metrics(conn, org_id, list(by_code))
-        org = conn.execute(select(org_table).where(org_table.c.id == org_id)).one()
-        if org.catalog_version > version:
-            raise metric_moved()
-        room = limits.org_series_max - org.series_count
+        self, request: _Request, missing: Mapping[str, Iterable[str]], there: Mapping[str, tuple[int, int]]
+    ) -> Steps[_Plan]:
+        """Of the metrics that are ``there``, the id and the ordinal that comes next."""
+        with self._database.reading() as conn:
+            room = request.limits.org_series_max - request.org(conn).series_count
         plan = _Plan()
-        for code, texts in by_code.items():
-            row = rows.get(code)
-            if row is None and code not in specs:
-                continue
-            room -= self._plan_metric(conn, plan, code, row, [*texts], room, limits)
+        cost = 0
+        for code, wanted in missing.items():
+            texts = list(wanted)
+            metric_id, next_ = there.get(code, (None, 1))
+            is_new = metric_id is None
+            labelled = [text for text in texts if text]
+            in_metric = request.limits.metric_series_max - next_
+            fitting = max(0, min(in_metric, room - is_new, len(labelled)))
+            refused = texts if is_new and room < 1 else labelled[fitting:]
+            cost += len(texts) + (_REFUSAL_COST if refused else 0)
+            if cost > 5 * STEP_SERIES:
+                cost = 0
+                yield 0.0
+            if refused:
+                full = _Full(code, metric_id, held=next_ - is_new, of_org=room - is_new < in_metric)
+                self._refuse(plan, request, full, texts if is_new and room < 1 else labelled, refused)
+            made = [(code, text) for text in labelled[:fitting]]
+            if is_new and len(refused) < len(texts):
+                made.insert(0, (code, ""))
+            plan.made += made
+            room -= len(made)
         return plan
 
-    def _plan_metric(
-        self,
-        conn: Connection,
-        plan: _Plan,
-        code: str,
-        row: Row[Any] | None,
-        texts: list[str],
-        room: int,
-        limits: SeriesLimits,
-    ) -> int:
-        """How many series it will make."""
-        labelled = [text for text in texts if text]
-        known = known_series(conn, row.id, labelled) if row is not None else {}
-        plan.ids |= {(code, text): id_ for text, id_ in known.items()}
-        if row is not None:
-            plan.ids[code, ""] = row.id << SERIES_ORDINAL_BITS
-        missing = [text for text in labelled if text not in known]
-        is_new = row is None
-        in_metric = limits.metric_series_max - (1 if row is None else row.series_next)
-        fitting = max(0, min(in_metric, room - is_new, len(missing)))
-        if is_new and room < 1:
-            fitting, missing = 0, texts
-        elif is_new and (fitting or "" in texts):
-            plan.metrics.append(code)
-        if fitting:
-            plan.series[code] = missing[:fitting]
-        if fitting < len(missing):
-            metric_id = None if row is None else row.id
-            newest = max(_LOOKED_AT - plan.looked_at, _LOOKED_AT_LEAST)
-            plan.looked_at += min(newest, len(missing) + (0 if row is None else row.series_next))
-            label = _exploding(conn, metric_id, missing, newest)
-            error = _too_many(code, label, limits, of_org=room - is_new < in_metric)
-            plan.refused |= {(code, text): error for text in missing[fitting:]}
-        return fitting + (is_new and code in plan.metrics)
+    def _refuse(
+        self, plan: _Plan, request: _Request, full: _Full, wanted: list[str], refused: list[str]
+    ) -> None:
+        """Some of what was wanted of a metric."""
+        newest = max(_LOOKED_AT - plan.looked_at, _LOOKED_AT_LEAST)
+        plan.looked_at += min(newest, len(wanted) + full.held)
+        with self._database.reading() as conn:
+            label = _exploding(conn, full.metric_id, wanted, newest)
+        error = _too_many(full.code, label, request.limits, of_org=full.of_org)
+        plan.refused.update(((full.code, text), error) for text in refused)
 
-    def _carry_out(self, conn: Connection, org_id: int, plan: _Plan, specs: Mapping[str, MetricSpec]) -> None:
-        if plan.metrics:
-            self._make_metrics(conn, org_id, [specs[code] for code in plan.metrics])
-        codes = [*plan.metrics, *(code for code in plan.series if code not in plan.metrics)]
-        rows = live_metrics(conn, org_id, codes)
-        made = len(plan.metrics)
-        for code in plan.metrics:
-            plan.ids[code, ""] = rows[code].id << SERIES_ORDINAL_BITS
+    def _make(self, conn: Connection, request: _Request, some: list[_Named], ids: dict[_Named, int]) -> None:
+        """What of these isn't there; whether they fit was found out before. Adds to ``ids``."""
+        request.org(conn)
+        rows = _find(conn, request, some, ids)
+        lacking = [code for code in dict.fromkeys(code for code, _ in some) if code not in rows]
+        if lacking:
+            self._make_metrics(conn, request.org_id, [request.specs[code] for code in lacking])
+            rows |= _find(conn, request, [(code, "") for code in lacking], ids)
+        by_code: dict[str, list[str]] = defaultdict(list)
+        for code, text in some:
+            if (code, text) not in ids:
+                by_code[code].append(text)
         new = []
-        for code, texts in plan.series.items():
+        for code, texts in by_code.items():
             row = rows[code]
             if row.series_next + len(texts) >= 1 << SERIES_ORDINAL_BITS:
                 raise ExhaustedError("series-exhausted", "The metric can hold no more series.")
             first = row.id << SERIES_ORDINAL_BITS | row.series_next
             new += [
-                {"id": first + n, "org": org_id, "metric": row.id, "labels": text}
+                {"id": first + n, "org": request.org_id, "metric": row.id, "labels": text}
                 for n, text in enumerate(texts)
             ]
-            plan.ids |= {(code, text): first + n for n, text in enumerate(texts)}
+            ids.update(((code, text), first + n) for n, text in enumerate(texts))
             conn.execute(
                 update(metric_table)
                 .where(metric_table.c.id == row.id)
@@ -235,8 +261,8 @@ class SeriesMaker:
             )
         if new:
             conn.execute(insert(series_table), new)
-        if made + len(new):
-            count_series(conn, org_id, made + len(new))
+        if lacking or new:
+            count_series(conn, request.org_id, len(lacking) + len(new))
 
     def _make_metrics(self, conn: Connection, org_id: int, specs: list[MetricSpec]) -> None:
         version = read_clock(conn).catalog_version
@@ -247,6 +273,47 @@ class SeriesMaker:
         ).scalar_one()
         if last > METRIC_ID_LAST:
             raise ExhaustedError("metrics-exhausted", "No more metrics can be numbered in this database.")
+
+
+def _named(keys: Sequence[SeriesKey]) -> Steps[list[_Named]]:
+    wanted: list[_Named] = []
+    for start in range(0, len(keys), 5 * STEP_SERIES):
+        if start:
+            yield 0.0
+        wanted += [
+            (key.code, canonical_labels(key.labels) if key.labels else "")
+            for key in keys[start : start + 5 * STEP_SERIES]
+        ]
+    return wanted
+
+
+def _portions(series: Iterable[_Named]) -> Iterator[list[_Named]]:
+    """In their order, as many as a step takes."""
+    some: list[_Named] = []
+    codes: set[str] = set()
+    for one in series:
+        if len(some) == STEP_SERIES or (len(codes) == STEP_METRICS and one[0] not in codes):
+            yield some
+            some, codes = [], set()
+        some.append(one)
+        codes.add(one[0])
+    if some:
+        yield some
+
+
+def _find(
+    conn: Connection, request: _Request, some: Iterable[_Named], ids: dict[_Named, int]
+) -> dict[str, Row[Any]]:
+    """The metrics that are there, by code; of these series and their metrics' own, those there are go to ``ids``."""
+    by_code: dict[str, list[str]] = defaultdict(list)
+    for code, text in some:
+        by_code[code].append(text)
+    rows = live_metrics(conn, request.org_id, list(by_code))
+    for code, row in rows.items():
+        ids[code, ""] = row.id << SERIES_ORDINAL_BITS
+        known = known_series(conn, row.id, [text for text in by_code[code] if text])
+        ids.update(((code, text), id_) for text, id_ in known.items())
+    return rows
 
 
 def count_series(conn: Connection, org_id: int, more: int) -> None:

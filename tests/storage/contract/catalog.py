@@ -19,6 +19,7 @@ from meterite.model.metric import (
     made_by_readings,
 )
 from meterite.storage.interface import Append, SeriesLimits
+from meterite.storage.steps import run_through
 
 AT = 1_700_000_000_000_000
 SPEC = MetricSpec(
@@ -50,6 +51,15 @@ def push(store, org, metric):
     )
     store.commit([append])
     assert append.error is None
+
+
+def make(catalog, *args, **options):
+    """All steps, one after the other."""
+    return run_through(catalog.making(*args, **options))
+
+
+def many(code, count):
+    return [SeriesKey(code)] + [SeriesKey(code, (("n", str(n)),)) for n in range(count - 1)]
 
 
 class CatalogTests:
@@ -236,13 +246,13 @@ class CatalogTests:
             SeriesKey(old.code, A),
         ]
         specs = {"new": made_by_readings("new", Described("ms", "How long."))}
-        ids = store.catalog.make("here", keys, specs, LIMITS, whole=True, version=ANY)
+        ids = make(store.catalog, "here", keys, specs, LIMITS, whole=True, version=ANY)
         new = store.catalog.metric("here", "new")
         assert (new.spec.unit, new.spec.description) == ("ms", "How long.")
         assert ids[:4] == [new.series_first | 1, old.series_first, new.series_first, 0]
         assert ids[4] == old.series_first | 1
         other = start().catalog
-        assert other.make("here", keys, specs, LIMITS, whole=True, version=ANY) == ids
+        assert make(other, "here", keys, specs, LIMITS, whole=True, version=ANY) == ids
         assert other.find_series([(new.id, A), (old.id, ()), (old.id, B)]) == [ids[0], ids[1], 0]
         assert {metric.id for metric in other.metrics("here", ["new", old.code, "nobody"])} == {
             new.id,
@@ -255,19 +265,19 @@ class CatalogTests:
         few = SeriesLimits(org_series_max=3, metric_series_max=2)
         keys = [SeriesKey("m", A), SeriesKey("m", B), SeriesKey("n", A), SeriesKey("o")]
         specs = {code: made_by_readings(code, None) for code in "mno"}
-        refused = store.catalog.make("here", keys, specs, few, whole=True, version=ANY)
+        refused = make(store.catalog, "here", keys, specs, few, whole=True, version=ANY)
         assert [isinstance(one, ExhaustedError) for one in refused] == [False, True, True, False]
         assert store.catalog.page("here", 10) == []
-        made = store.catalog.make("here", keys, specs, few, whole=False, version=ANY)
+        made = make(store.catalog, "here", keys, specs, few, whole=False, version=ANY)
         assert [isinstance(one, ExhaustedError) for one in made] == [False, True, True, False]
         assert [metric.code for metric in store.catalog.page("here", 10)] == ["m", "o"]
-        assert store.catalog.make("here", keys[:1], {}, few, whole=True, version=ANY) == made[:1]
+        assert make(store.catalog, "here", keys[:1], {}, few, whole=True, version=ANY) == made[:1]
 
     def test_which_limit_is_named(self, store):
         """Where both stand in the way, the one with less room; the metric's where both have as little."""
         made = [SeriesKey("m"), SeriesKey("m", A)]
         specs = {code: made_by_readings(code, None) for code in "mn"}
-        store.catalog.make("here", made, specs, LIMITS, whole=True, version=ANY)
+        make(store.catalog, "here", made, specs, LIMITS, whole=True, version=ANY)
         more = [SeriesKey("m", (("host", str(n)),)) for n in range(3)]
         for org_max, metric_max, named in (
             (3, 4, "org"),
@@ -276,9 +286,10 @@ class CatalogTests:
             (3, 3, "metric"),
         ):
             few = SeriesLimits(org_series_max=org_max, metric_series_max=metric_max)
-            refused = store.catalog.make("here", more, {}, few, whole=True, version=ANY)
+            refused = make(store.catalog, "here", more, {}, few, whole=True, version=ANY)
             assert f"raise {named}_series_max." in refused[2].message
-        (new,) = store.catalog.make(
+        (new,) = make(
+            store.catalog,
             "here",
             [SeriesKey("n", A)],
             specs,
@@ -296,9 +307,9 @@ class CatalogTests:
 
         def ask(n):
             code = f"m{n}"
-            keys = [SeriesKey(code)] + [SeriesKey(code, (("n", str(one)),)) for one in range(size - 1)]
+            keys = many(code, size)
             specs = {code: made_by_readings(code, None)}
-            return stores[n % 2].catalog.make("here", keys, specs, few, whole=True, version=ANY)
+            return make(stores[n % 2].catalog, "here", keys, specs, few, whole=True, version=ANY)
 
         with ThreadPoolExecutor(4) as pool:
             asked = list(pool.map(ask, range(4)))
@@ -307,8 +318,66 @@ class CatalogTests:
         assert len(served) == 1
         rest = [SeriesKey(f"r{n}") for n in range(100)]
         specs = {key.code: made_by_readings(key.code, None) for key in rest}
-        made = store.catalog.make("here", rest, specs, few, whole=True, version=ANY)
+        made = make(store.catalog, "here", rest, specs, few, whole=True, version=ANY)
         assert all(isinstance(one, int) for one in made)
+
+    def test_many_series_are_made_in_steps(self, store, start):
+        """Between any two others make series, register metrics and push; in its org nobody makes any meanwhile."""
+        size = 4500
+        few = SeriesLimits(org_series_max=size, metric_series_max=size)
+        specs = {"m": made_by_readings("m", None)}
+        known = store.catalog.create("there", PLAIN)
+        steps = store.catalog.making("here", many("m", size), specs, few, whole=True, version=ANY)
+        between = 0
+        while True:
+            try:
+                assert next(steps) == 0
+            except StopIteration as end:
+                ids = end.value
+                break
+            between += 1
+            other = start().catalog
+            labels = (("n", str(between)),)
+            assert make(other, "there", [SeriesKey(PLAIN.code, labels)], {}, LIMITS, whole=True, version=ANY)[
+                0
+            ]
+            push(store, "there", known)
+            more = other.making("here", [SeriesKey("o")], {}, few, whole=True, version=ANY)
+            assert next(more) > 0
+            more.close()
+        assert between > 3
+        (metric,) = store.catalog.metrics("here", ["m"])
+        assert ids == [metric.series_first | n for n in range(size)]
+
+    def test_a_metric_registered_between_the_steps(self, store, start):
+        """It isn't refused, and neither is what was found to fit before; the org holds one more, as if it came last."""
+        size = 4500
+        few = SeriesLimits(org_series_max=size, metric_series_max=size)
+        specs = {code: made_by_readings(code, None) for code in "mn"}
+        keys = [*many("m", size - 1), SeriesKey("n")]
+        steps = store.catalog.making("here", keys, specs, few, whole=True, version=ANY)
+        while store.catalog.metric("here", "m") is None:
+            next(steps)
+        registered = start().catalog.create("here", MetricSpec(code="n", name="N"))
+        start().catalog.create("here", PLAIN)
+        ids = run_through(steps)
+        assert all(isinstance(one, int) for one in ids)
+        assert ids[-1] == registered.series_first
+        (late,) = make(store.catalog, "here", [SeriesKey("m", A)], {}, few, whole=True, version=ANY)
+        assert isinstance(late, ExhaustedError)
+
+    def test_who_stops_between_the_steps_holds_nothing(self, store, start):
+        """The next makes what is left, and finds what was made."""
+        specs = {"m": made_by_readings("m", None)}
+        limits = SeriesLimits(org_series_max=9000, metric_series_max=9000)
+        keys = many("m", 4500)
+        steps = store.catalog.making("here", keys, specs, limits, whole=True, version=ANY)
+        while store.catalog.metric("here", "m") is None:
+            next(steps)
+        steps.close()
+        ids = make(start().catalog, "here", keys, specs, limits, whole=True, version=ANY)
+        (metric,) = store.catalog.metrics("here", ["m"])
+        assert ids == [metric.series_first | n for n in range(4500)]
 
     def test_what_was_resolved_too_early_makes_nothing(self, store):
         """Where a metric changed meanwhile the request may be about to be refused: MovedError."""
@@ -317,7 +386,7 @@ class CatalogTests:
         store.catalog.set_active("here", PLAIN.code, active=False)
         specs = {"new": made_by_readings("new", None)}
         with pytest.raises(MovedError):
-            store.catalog.make("here", [SeriesKey("new")], specs, LIMITS, whole=True, version=version)
+            make(store.catalog, "here", [SeriesKey("new")], specs, LIMITS, whole=True, version=version)
         assert store.catalog.metric("here", "new") is None
 
     def test_workers_that_make_metrics_at_once(self, store, start):
@@ -329,7 +398,9 @@ class CatalogTests:
         with ThreadPoolExecutor(4) as pool:
             found = list(
                 pool.map(
-                    lambda n: stores[n % 2].catalog.make("here", keys, specs, exact, whole=True, version=ANY),
+                    lambda n: make(
+                        stores[n % 2].catalog, "here", keys, specs, exact, whole=True, version=ANY
+                    ),
                     range(8),
                 )
             )
