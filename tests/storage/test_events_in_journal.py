@@ -15,7 +15,6 @@ from meterite.storage import events
 from meterite.storage.backlog import COMMIT_WAL_BYTES, Backlog
 from meterite.storage.compaction import Compactor
 from meterite.storage.database import driver_of
-from meterite.storage.event_index import FORGET_AFTER_S, EventIndex
 from meterite.storage.event_reader import _BESIDE, _COUNT, _GIVEN, EVENT_COLUMNS
 from meterite.storage.interface import Append
 from meterite.storage.maintenance import verify
@@ -182,30 +181,6 @@ def test_another_worker_learns_of_rows(raised):
             if n == 3:
                 compact(raised)
         assert len(other.events.select("here").events) == 6
-
-
-def test_rows_that_went_are_forgotten(raised):
-    """Later than any transaction that sees them; what such a one asks for meanwhile is found."""
-    now = [0.0]
-    index = EventIndex(lambda: now[0])
-    metric = raised.metric("a", max_reading=10)
-    other = raised.metric("b", org="there", max_reading=10)
-    first = push(raised, metric, [11.0]).events[0]
-    push(raised, other, [11.0])
-    orgs = [raised.store.catalog.org_id(org) for org in ("here", "there")]
-
-    def lengths():
-        with raised.store.database.reading() as conn:
-            return [len(index.ids(driver_of(conn), 0, org_id)) for org_id in (None, *orgs)]
-
-    assert lengths() == [2, 1, 1]
-    compact(raised)
-    for left in ([3, 2, 1], [4, 3, 1], [3, 3, 0]):  # learned of, missed, and missed again
-        push(raised, metric, [12.0 if left[0] == 4 else 5.0])
-        assert lengths() == left
-        now[0] += FORGET_AFTER_S + 1
-    with raised.store.database.reading() as conn:
-        assert parse_event_id(first)[1].row not in index.ids(driver_of(conn))
 
 
 def test_series_of_events_beside_readings_keep_their_labels(raised):

@@ -53,6 +53,10 @@ class EventReader:
         self._orgs: dict[int, str] = {}
         self._guard = threading.Lock()
 
+    def begin(self, raw: sqlite3.Connection) -> None:
+        """Before anybody's transaction, so that none is older than what is known."""
+        self._index.ids(raw)
+
     def rows(
         self,
         raw: sqlite3.Connection,

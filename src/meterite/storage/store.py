@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from meterite.model.errors import DamagedError, UnavailableError
+from meterite.model.errors import DamagedError, MalformedFileError, UnavailableError
 from meterite.model.metric import SERIES_ORDINAL_BITS
 from meterite.storage.catalog import SqlCatalog
 from meterite.storage.compaction import Compactor
@@ -87,7 +87,10 @@ class SqliteStore:
         self._guard = threading.Lock()
 
     def open(self) -> bool:
-        return self.database.open()
+        made = self.database.open()
+        with contextlib.suppress(MalformedFileError), self.database.reading() as conn:
+            self.event_reader.begin(driver_of(conn))
+        return made
 
     def close(self) -> None:
         self.database.close()
