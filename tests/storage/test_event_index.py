@@ -122,7 +122,9 @@ def test_a_question_looks_for_few(raised, monkeypatch):
     def ids():
         with raised.store.database.reading() as conn:
             raw = driver_of(conn)
-            raw.set_trace_callback(lambda query: "json_each" in query and looked_for.append(query.count(",") + 1))
+            raw.set_trace_callback(
+                lambda query: "json_each" in query and looked_for.append(query.count(",") + 1)
+            )
             return index.ids(raw).tolist()
 
     ids()

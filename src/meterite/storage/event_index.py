@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _LAST: Final = "SELECT id FROM journal ORDER BY id DESC LIMIT 1"
 _LAST_APART: Final = "SELECT id FROM event_row ORDER BY id DESC LIMIT 1"
-_BESIDE: Final = "SELECT id, org FROM journal WHERE id > ? AND id <= ? AND typeof(events) <> 'null' ORDER BY id"
+_BESIDE: Final = (
+    "SELECT id, org FROM journal WHERE id > ? AND id <= ? AND typeof(events) <> 'null' ORDER BY id"
+)
 """What type a value has says the row's head: no page with readings is read."""
 _APART: Final = "SELECT id, org FROM event_row WHERE id > ? AND id <= ? ORDER BY id"
 _THERE: Final = "SELECT id FROM journal WHERE id IN (SELECT value FROM json_each(?))"
