@@ -265,6 +265,24 @@ def test_the_index_of_the_journal_for_who_began_before_a_compaction(store, here,
     assert len(index._kept[here]) == 5 * len(journal_index.JOURNAL_BOUNDS.names)
 
 
+def test_the_index_of_the_journal_for_who_began_before_others_asked(store, here, series):
+    """What went before anybody asked for it is there for a transaction that sees it yet."""
+
+    def compacted_meanwhile():
+        finish(store)
+        push(store, here, (series, AT + 10, 1.0))
+        assert len(read(store, here)) == 5
+
+    index = store.parts.index = journal_index.JournalIndex()
+    for n in range(4):
+        push(store, here, (series, AT + n, 1.0))
+    with store.database.reading() as conn, ThreadPoolExecutor(1) as other:
+        seen = conn.exec_driver_sql("SELECT id FROM journal ORDER BY id").scalars().all()
+        other.submit(compacted_meanwhile).result()
+        assert index.rows(conn, here, 0)["id"].tolist() == seen
+    assert len(seen) == 4
+
+
 def test_damage_in_a_run_that_was_replaced_is_nobodys_loss(store, here, series):
     """What took its place was written from what was still whole."""
     push(store, here, (series, AT, 1.0))

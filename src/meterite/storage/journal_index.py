@@ -46,6 +46,8 @@ _QUERY: Final = (
     " FROM journal WHERE id > ?"
 )
 _FIELDS: Final = len(JOURNAL_BOUNDS.names or ())
+_FLIPS: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'flip'"
+"""How many there were ever: no row goes before its flip was."""
 NO_ORG: Final = -1
 """Whose a row is that names none."""
 _ROWS_KEPT: Final = 512
@@ -79,6 +81,7 @@ class JournalIndex:
         self._dropped: dict[int, int] = {}
         self._faults: dict[int, Fault] = {}
         self._seen = 0
+        self._flips = 0
         self._guard = threading.Lock()
 
     def rows(self, conn: Connection, org_id: int, seq_after: int) -> NDArray[np.void]:
@@ -89,7 +92,8 @@ class JournalIndex:
         before = (seq_after + 1 << JOURNAL_ROW_BITS) - 1
         with self._guard:
             self._learn(conn)
-            if before < self._dropped.get(org_id, before):  # begun before the flip that let them go
+            # Begun before a flip that let rows go, known ones or such as were gone when the index learned behind them.
+            if before < self._dropped.get(org_id, before) or _flips(conn) < self._flips:
                 return self._select(conn, org_id, before)
             kept = self._kept.get(org_id)
             if kept is None:
@@ -115,6 +119,8 @@ class JournalIndex:
                 if row[0] not in self._faults:
                     self._faults[row[0]] = _fault_of(driver_of(conn), row)
                 continue
+            if not met:
+                self._flips = max(self._flips, _flips(conn))
             self._seen = row[0]
             kept = self._kept.get(row[1])
             if kept is None:
@@ -133,6 +139,12 @@ class JournalIndex:
         del kept[: compacted * _FIELDS]
         self._dropped[org_id] = max(before, self._dropped.get(org_id, before))
         self._kept_max[org_id] = max(2 * len(kept), _ROWS_KEPT * _FIELDS)
+
+
+def _flips(conn: Connection) -> int:
+    (count,) = driver_of(conn).execute(_FLIPS).fetchone() or (0,)
+    assert isinstance(count, int)
+    return count
 
 
 def _fault_of(raw: sqlite3.Connection, row: tuple[Any, ...]) -> Fault:
