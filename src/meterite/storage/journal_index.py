@@ -113,7 +113,7 @@ class JournalIndex:
         return np.array([(row[0], *row[2:7]) for row in good], JOURNAL_BOUNDS)
 
     def _learn(self, conn: Connection) -> None:
-        met = set()
+        met: set[int] = set()
         for row in driver_of(conn).execute(f"{_QUERY} ORDER BY id", (self._seen,)):
             if not columns_hold(row[:8], row[8]):
                 if row[0] not in self._faults:
