@@ -201,7 +201,7 @@ class OrgWatch:
     def _rule_of(self, series: int) -> Rule:
         return self.metrics.get(series >> SERIES_ORDINAL_BITS, _UNWATCHED).rule
 
-    def resumed(self, batch: Batch, now_us: int) -> list[Document]:
+    def resumed(self, batch: Batch, slots: type_i64, now_us: int) -> list[Document]:
         """An event each of the silent metrics whose silence a reading of the batch ends; asked before it is judged.
 
         One that is itself older than ``expected_every`` ends none: who sends hours that he gathered meanwhile resumes
@@ -218,8 +218,7 @@ class OrgWatch:
             if expected_us is not None:
                 ending = at_us >= now_us - expected_us
             else:
-                slots = [self.table.slot_of[id_] for id_ in batch.series[batch.series_index[rows]].tolist()]
-                newest = self.table.standing.calm["newest"][slots]
+                newest = self.table.standing.calm["newest"][slots[batch.series_index[rows]]]
                 ending = (at_us > newest) & (newest != UNKNOWN)
             ending &= np.isfinite(batch.values[rows])
             if ending.any():
@@ -257,7 +256,7 @@ class Watch:
             org = self._up_to_date(conn, clock, org_id)
             raw = driver_of(conn)
             slots = org.slots(raw, batch.series)
-            resumed = org.resumed(batch, recorded_at_us) if org.silent else []
+            resumed = org.resumed(batch, slots, recorded_at_us) if org.silent else []
             found = org.judge(lambda: self._snapshot(conn, org_id), batch, slots, recorded_at_us)  # noqa: B023 -- called at once
             if found.transitions or resumed:
                 rows = encode_events(found, resumed, org.names)
