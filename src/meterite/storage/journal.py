@@ -49,6 +49,8 @@ _RECORDED_SQL: Final = (
     "SELECT recorded_at FROM journal WHERE typeof(recorded_at) = 'integer' ORDER BY id DESC LIMIT 1"
 )
 _TRIES: Final = 64
+_FEW: Final = 64
+"""Readings for which numpy's calls cost more than a loop."""
 _INSERT_SQL: Final = (
     "INSERT INTO journal (id, org, series_first, series_last, at_first, at_last, count, recorded_at, checksum, data,"
     " events_metric_first, events_metric_last, events_types, events_count, events_checksum, events)"
@@ -368,6 +370,8 @@ def give_times(batch: Batch, first_us: int, previous: dict[int, int]) -> tuple[B
     ``previous`` counts the times given to each series so far in this commit. Answers the last time given.
     """
     rows = np.flatnonzero(batch.at_us == NO_TIME)
+    if len(rows) <= _FEW:
+        return _few_times(batch, rows.tolist(), first_us, previous)
     rows = rows[np.argsort(batch.series_index[rows], kind="stable")]
     index = batch.series_index[rows]
     starts = np.flatnonzero(np.diff(index, prepend=-1))
@@ -379,6 +383,16 @@ def give_times(batch: Batch, first_us: int, previous: dict[int, int]) -> tuple[B
     at_us = batch.at_us.copy()
     at_us[rows] = first_us + ranks
     return Batch(batch.series, batch.series_index, at_us, batch.values), first_us + int(ranks.max())
+
+
+def _few_times(batch: Batch, rows: list[int], first_us: int, previous: dict[int, int]) -> tuple[Batch, int]:
+    at_us, last = batch.at_us.copy(), 0
+    for row, id_ in zip(rows, batch.series[batch.series_index[rows]].tolist(), strict=True):
+        rank = previous.get(id_, 0)
+        previous[id_] = rank + 1
+        at_us[row] = first_us + rank
+        last = max(last, rank)
+    return Batch(batch.series, batch.series_index, at_us, batch.values), first_us + last
 
 
 def join(batches: list[Batch]) -> Batch:

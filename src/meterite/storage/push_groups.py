@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from meterite.model.columns import type_i64
     from meterite.storage.interface import PushGroup
 
@@ -58,44 +56,45 @@ def _checksum(org_id: int, name: str, ids: bytes) -> int:
 
 def regroup(raw: sqlite3.Connection, org_id: int, group: PushGroup, batch: Batch) -> Batch:
     """Let the group be what the batch makes of it; the batch, with a marker behind it for each series that left."""
-    before = _series_of(raw, org_id, group.name)
-    brought = batch.series
-    left = np.setdiff1d(before, brought, assume_unique=True)
+    row = raw.execute(_SELECT, (org_id, group.name)).fetchone()
+    if row is not None and row[0] == encode_group(org_id, group.name, batch.series):
+        return batch  # as before, which most pushes are
+    before, brought = _series_of(org_id, group.name, row), set(batch.series.tolist())
+    left = before - brought
     if group.replaces == "metrics":
-        left = left[_among(left >> SERIES_ORDINAL_BITS, brought >> SERIES_ORDINAL_BITS)]
-    after = np.union1d(np.setdiff1d(before, left, assume_unique=True), brought)
-    if not np.array_equal(before, after):
-        if len(after):
-            raw.execute(_UPSERT, (org_id, group.name, encode_group(org_id, group.name, after)))
-        else:
-            raw.execute(_DELETE, (org_id, group.name))
-    left = left[_among(left >> SERIES_ORDINAL_BITS, _active(raw, left >> SERIES_ORDINAL_BITS))]
-    return _marked(batch, left) if len(left) else batch
+        left = _of_metrics(left, {id_ >> SERIES_ORDINAL_BITS for id_ in brought})
+    after = (before - left) | brought
+    if not after:
+        raw.execute(_DELETE, (org_id, group.name))
+    elif after != before:
+        data = encode_group(org_id, group.name, np.array(sorted(after), np.int64))
+        raw.execute(_UPSERT, (org_id, group.name, data))
+    left = _of_metrics(left, _active(raw, {id_ >> SERIES_ORDINAL_BITS for id_ in left}))
+    return _marked(batch, np.array(sorted(left), np.int64)) if left else batch
 
 
-def _series_of(raw: sqlite3.Connection, org_id: int, name: str) -> type_i64:
-    row = raw.execute(_SELECT, (org_id, name)).fetchone()
+def _series_of(org_id: int, name: str, row: tuple[object] | None) -> set[int]:
     if row is None:
-        return np.empty(0, np.int64)
+        return set()
     try:
-        return decode_group(org_id, name, row[0])
+        return set(decode_group(org_id, name, row[0]).tolist())
     except DamagedError:
-        return np.empty(0, np.int64)
+        return set()
 
 
-def _active(raw: sqlite3.Connection, metric_ids: type_i64) -> type_i64:
+def _active(raw: sqlite3.Connection, metric_ids: set[int]) -> set[int]:
     """Those of the metrics that take readings."""
-    wanted = np.unique(metric_ids).tolist()
-    found = []
+    wanted = sorted(metric_ids)
+    found: set[int] = set()
     for start in range(0, len(wanted), _METRICS):
         some = wanted[start : start + _METRICS]
         query = f"SELECT id FROM metric WHERE active AND deleted_at IS NULL AND id IN ({', '.join('?' * len(some))})"  # noqa: S608 -- places for numbers alone
-        found += [row[0] for row in raw.execute(query, some)]
-    return np.array(found, np.int64)
+        found.update(row[0] for row in raw.execute(query, some))
+    return found
 
 
-def _among(values: type_i64, known: type_i64) -> NDArray[np.bool_]:
-    return np.isin(values, known)
+def _of_metrics(series: set[int], metric_ids: set[int]) -> set[int]:
+    return {id_ for id_ in series if id_ >> SERIES_ORDINAL_BITS in metric_ids}
 
 
 def _marked(batch: Batch, left: type_i64) -> Batch:
