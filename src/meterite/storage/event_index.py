@@ -34,7 +34,7 @@ _APART: Final = "SELECT id, org FROM event_row WHERE id > ? AND id <= ? ORDER BY
 _THERE: Final = "SELECT id FROM journal WHERE id IN (SELECT value FROM json_each(?))"
 FORGET_AFTER_S: Final = 60
 """A row that is missing for so long is forgotten. Transactions are shorter by far."""
-LOOK_ROWS: Final = 256
+LOOK_ROWS: Final = 16
 """A question that learns of some looks for so many, and twice as many as are new: about a µs each."""
 
 
