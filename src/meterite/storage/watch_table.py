@@ -1,7 +1,7 @@
 """The series of an org that a worker watches, a slot each.
 
 What this file guarantees: nothing but memory; who has a slot keeps it. The slots of the series of a batch are
-remembered for the next batch of the same ones.
+remembered for the next batch of the same ones, in as much memory as the slots take, about.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MET_KEPT: Final = 64
 _MET_SERIES_MAX: Final = 65_536
+_MET_EACH: Final = 8
+"""In so many remembered batches a series may be, on the average: 128 bytes of it, as much as a slot takes."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Table:
     slot_of: dict[int, int] = field(default_factory=dict)
     standing: Standing = field(default_factory=Standing)
     _met: OrderedDict[bytes, type_i64] = field(default_factory=OrderedDict)
+    _met_series: int = 0
     _last: tuple[type_i64, type_i64] | None = None
 
     def __len__(self) -> int:
@@ -78,9 +81,14 @@ class Table:
                 return None
             found = np.array(slots, np.int64)
             if len(series) <= _MET_SERIES_MAX:
-                self._met[key] = found
-                if len(self._met) > _MET_KEPT:
-                    self._met.popitem(last=False)
+                self._remember(key, found)
         if len(series) <= _MET_SERIES_MAX:
             self._last = series, found
         return found
+
+    def _remember(self, key: bytes, slots: type_i64) -> None:
+        self._met[key] = slots
+        self._met_series += len(slots)
+        while len(self._met) > _MET_KEPT or self._met_series > _MET_EACH * len(self):
+            _, dropped = self._met.popitem(last=False)
+            self._met_series -= len(dropped)
