@@ -25,7 +25,7 @@ from meterite.storage.journalrow import decode_journal
 from meterite.storage.live_runs import LIVE_RUNS, LiveRunsIndex, Run, directory_crc, read_live_runs
 from meterite.storage.merge import Piece, merge, sort_unresolved, sorted_piece
 from meterite.storage.policy_index import PolicyIndex
-from meterite.storage.quarantine import HOLD_READINGS, gap_of, read_quarantine
+from meterite.storage.quarantine import HOLD_READINGS, Quarantined, gap_of, read_quarantine
 from meterite.storage.row_fetch import (
     JOURNAL_NAMES,
     checked_data,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from meterite.model.columns import type_i64
     from meterite.storage.database import Database
@@ -134,7 +134,7 @@ class Snapshot:
         self.tombstones = parts.tombstones.tombstones(conn, org_id).upto(self.seq)
         self.policies = parts.policies.policies(conn, org_id, catalog_version, metric_last or 0)
         quarantined = read_quarantine(conn, org_id)
-        self.quarantined: list[Row[Any] | Fault] = [r for r in quarantined if r.kind in HOLD_READINGS]
+        self.quarantined: list[Quarantined | Fault] = [r for r in quarantined if r.kind in HOLD_READINGS]
         self.bad: set[tuple[str, int]] = {(row.kind, row.row_id) for row in quarantined}
         if live.fault:
             first, last, at_first, at_last = sane_bounds(())

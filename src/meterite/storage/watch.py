@@ -160,9 +160,7 @@ class OrgWatch:
 
     def advance(self, raw: sqlite3.Connection, marks: Watermarks) -> None:
         """Newest readings of what was committed since."""
-        series = marks.series.tolist()
-        self.meet(raw, series, Watermarks.none(complete=True))
-        slots = [self.table.slot_of[id_] for id_ in series]
+        slots = self.slots(raw, marks.series)
         newest = self.table.standing.calm["newest"]
         newest[slots] = np.maximum(newest[slots], marks.newest)
 
