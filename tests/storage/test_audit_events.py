@@ -8,11 +8,14 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from meterite.storage import event_upkeep
+from meterite.storage import audit_events, event_upkeep
+from meterite.storage.audit_events import EventAudit
+from meterite.storage.database import driver_of
 from meterite.storage.event_upkeep import EventUpkeep
 from meterite.storage.maintenance import verify
 from meterite.storage.work import Limits, Work
 from storage.raised import Raised, changed, transition
+from storage.test_events_in_journal import push
 
 
 @pytest.fixture
@@ -39,6 +42,35 @@ def test_all_holds(path):
     report = verify(f"sqlite:///{path}")
     assert report.ok
     assert "2 event rows" in report.lines[0]
+
+
+def test_events_are_read_without_a_look_at_the_readings(tmp_path, monkeypatch):
+    """However many rows of the journal hold none."""
+    monkeypatch.setattr(audit_events, "_ROWS", 1)
+    raised = Raised(tmp_path / "m.db")
+    metric, quiet = raised.metric("m"), raised.metric("q")
+    for _ in range(40):
+        raised.raise_(transition(metric.series_first))
+    steps = []
+
+    def faults():
+        steps.append(0)
+        audit = EventAudit(raised.store.database, raised.store.event_reader)
+        with raised.store.database.reading() as conn:
+            driver_of(conn).set_progress_handler(lambda: steps.append(steps.pop() + 1), 10)
+        found = list(audit.faults())
+        with raised.store.database.reading() as conn:
+            driver_of(conn).set_progress_handler(None, 0)
+        return found, audit.rows
+
+    assert faults() == ([], 40)
+    for _ in range(40):
+        push(raised, quiet, [5.0])
+    raised.store.close()
+    raised.store = raised.opened()
+    assert faults() == ([], 40)
+    assert 40 < steps[1] < 1.5 * steps[0]
+    raised.close()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Audit:
         self._store = store
         self._database = store.database
         self._parts = Parts(store.database, RowGroups(0), JournalIndex(), _ignore)
-        self.events = EventAudit(store.database)
+        self.events = EventAudit(store.database, store.event_reader)
         self.journal_rows = 0
         self.runs = 0
         self.readings = 0

@@ -5,17 +5,19 @@ What this file guarantees: nothing is written; what is wrong comes out as senten
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from meterite.model.errors import DamagedError
 from meterite.storage.alarm_snapshot import decode_part
 from meterite.storage.database import driver_of
-from meterite.storage.event_reader import EVENT_COLUMNS, open_row
+from meterite.storage.event_reader import open_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meterite.storage.database import Database
+    from meterite.storage.event_reader import EventReader
 
 _ROWS: Final = 20
 _ORPHANS_TOLD: Final = 100
@@ -38,8 +40,9 @@ _ORPHANS: Final = (
 class EventAudit:
     """Counts the event rows that it saw."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reader: EventReader) -> None:
         self._database = database
+        self._reader = reader
         self._orgs: dict[int, int | None] = {}
         self.rows = 0
 
@@ -54,11 +57,10 @@ class EventAudit:
 
     def _events(self) -> Iterator[str]:
         last, recorded_at = -1, 0
-        query = f"SELECT {EVENT_COLUMNS} FROM event WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own names
         while True:
             with self._database.reading() as conn:
                 raw = driver_of(conn)
-                rows = raw.execute(query, (last, _ROWS)).fetchall()
+                rows = list(islice(self._reader.rows(raw, last + 1), _ROWS))
                 bad = {r[0] for r in raw.execute("SELECT row_id FROM quarantine WHERE kind = 'event'")}
             if not rows:
                 return

@@ -2,7 +2,7 @@
 
 What this file guarantees: whoever asks learns of every such row that its connection sees, by org and in order, if its
 transaction began after the first question. Rows that its connection sees in the table, or not at all, may be among
-them: that a row went is known some minutes later. What is kept is bounded by what waits for compaction; no question
+them: that a row went is known a minute or two later. What is kept is bounded by what waits for compaction; no question
 but the first looks at much more than what is new. Who writes the journal asks before it does so.
 """
 
@@ -34,8 +34,9 @@ _APART: Final = "SELECT id, org FROM event_row WHERE id > ? AND id <= ? ORDER BY
 _THERE: Final = "SELECT id FROM journal WHERE id IN (SELECT value FROM json_each(?))"
 FORGET_AFTER_S: Final = 60
 """A row that is missing for so long is forgotten. Transactions are shorter by far."""
-LOOK_ROWS: Final = 16
-"""A question that learns of some looks for so many, and twice as many as are new: about a µs each."""
+LOOK_S: Final = 0.1
+LOOK_ROWS: Final = 512
+"""So often a question looks for so many, or for twice as many as are new since: about a µs each."""
 
 
 class EventIndex:
@@ -48,13 +49,17 @@ class EventIndex:
         self._missing: dict[int, float] = {}
         self._seen: int | None = None
         self._looked_for = 0
+        self._new = 0
         self._clock = clock
+        self._looked_at = clock()
         self._guard = threading.Lock()
 
     def ids(self, raw: sqlite3.Connection, first: int = 0, org_id: int | None = None) -> array[int]:
         """From ``first`` on, ascending, of one org or of all."""
         with self._guard:
             self._learn(raw)
+            if self._clock() - self._looked_at >= LOOK_S:
+                self._look(raw, max(LOOK_ROWS, 2 * self._new))
             ids = self._ids if org_id is None else self._of.get(org_id, array("q"))
             return ids[bisect_left(ids, first) :]
 
@@ -68,7 +73,7 @@ class EventIndex:
             new = _rows(raw, _BESIDE, self._seen, last) | _rows(raw, _APART, self._seen, last)
             self._add(new)
             self._seen = last
-            self._look(raw, LOOK_ROWS + 2 * len(new))
+            self._new += len(new)
 
     def _add(self, new: dict[int, Any]) -> None:
         for row_id in sorted(new):
@@ -79,6 +84,7 @@ class EventIndex:
 
     def _look(self, raw: sqlite3.Connection, count: int) -> None:
         """For the next ``count``."""
+        self._looked_at, self._new = self._clock(), 0
         begin = bisect_left(self._ids, self._looked_for)
         some, orgs = self._ids[begin : begin + count], self._orgs[begin : begin + count]
         self._looked_for = some[-1] + 1 if len(some) == count else 0
@@ -95,9 +101,9 @@ class EventIndex:
 
     def _is_gone(self, row_id: int, there: set[int]) -> bool:
         if row_id in there:
+            self._missing.pop(row_id, None)  # who began before it came missed it
             return False
-        now = self._clock()
-        return now - self._missing.setdefault(row_id, now) > FORGET_AFTER_S
+        return self._looked_at - self._missing.setdefault(row_id, self._looked_at) > FORGET_AFTER_S
 
     def _forget(self, org_id: int, gone: Container[int]) -> None:
         own = self._of[org_id] = array("q", [id_ for id_ in self._of[org_id] if id_ not in gone])
