@@ -36,10 +36,19 @@ def scenario(work):
     return asyncio.run(in_time())
 
 
-def steps_of(name, count, done, pause_s=0.0):
+def steps_of(name, count, done):
     for n in range(count):
         done.append(f"{name}{n}")
-        yield pause_s
+        yield 0.0
+    return name
+
+
+def waiting_for(name, holds, done):
+    """Two steps, with nothing to do between them until something holds."""
+    done.append(f"{name}0")
+    while not holds():
+        yield 0.001
+    done.append(f"{name}1")
     return name
 
 
@@ -65,7 +74,7 @@ def test_of_an_org_one_after_the_other(lane):
 
     async def work():
         await asyncio.gather(
-            lane.run_steps("one", steps_of("a", 2, done, pause_s=0.05)),
+            lane.run_steps("one", waiting_for("a", lambda: "d1" in done, done)),
             lane.run_steps("one", steps_of("b", 1, done)),
             lane.run_steps("one", steps_of("c", 1, done)),
             lane.run_steps("two", steps_of("d", 2, done)),
@@ -78,24 +87,45 @@ def test_of_an_org_one_after_the_other(lane):
 
 def test_who_stands_in_an_org_s_line_too_long_is_refused(lane, monkeypatch):
     """Without having begun; and so is who finds it full. Other orgs notice nothing, and the next has its turn."""
-    monkeypatch.setattr(lane, "_wait_s", 0.02)
     monkeypatch.setattr(lanes_module, "WAITING_MAX", 2)
-    done = []
+    done, over = [], threading.Event()
 
     async def work():
-        first = asyncio.create_task(lane.run_steps("one", steps_of("a", 3, done, pause_s=0.05)))
-        second = asyncio.create_task(lane.run_steps("one", steps_of("b", 1, done)))
+        first = asyncio.create_task(lane.run_steps("one", waiting_for("a", over.is_set, done)))
         await asyncio.sleep(0)
-        with pytest.raises(UnavailableError, match="requests are waiting"):
-            await lane.run_steps("one", steps_of("c", 1, done))
-        with pytest.raises(UnavailableError, match="before this one"):
-            await second
+        with monkeypatch.context() as impatient:
+            impatient.setattr(lane, "_wait_s", 0.02)
+            second = asyncio.create_task(lane.run_steps("one", steps_of("b", 1, done)))
+            await asyncio.sleep(0)
+            with pytest.raises(UnavailableError, match="requests are waiting"):
+                await lane.run_steps("one", steps_of("c", 1, done))
+            with pytest.raises(UnavailableError, match="before this one"):
+                await second
+        over.set()
         assert await lane.run_steps("two", steps_of("d", 1, done)) == "d"
         assert await first == "a"
         assert await lane.run_steps("one", steps_of("e", 1, done)) == "e"
 
     scenario(work)
     assert [one for one in done if one[0] in "bc"] == []
+
+
+def test_what_has_begun_is_not_refused(lane, monkeypatch):
+    """However full the lane is by then, and however late: half of it is made already."""
+
+    def steps():
+        monkeypatch.setattr(lane, "_wait_s", -1.0)
+        yield 0.0
+        monkeypatch.setattr(lanes_module, "WAITING_MAX", 0)
+        yield 0.0
+        return "a"
+
+    async def work():
+        assert await lane.run_steps("one", steps()) == "a"
+        with pytest.raises(UnavailableError, match="requests are waiting"):
+            await lane.run(str)
+
+    scenario(work)
 
 
 def test_what_is_cancelled_lets_go_of_what_it_holds(lane):

@@ -1,7 +1,8 @@
 """Threads for what blocks: one lane for the group commit, one for other writes, a few for reads, two for decoding.
 
 Each lane's queue is bounded; a full one answers 503 rather than grow. A write whose turn doesn't come in time is not
-begun: while another program holds the database, those behind the first one aren't made to wait once more each.
+begun: while another program holds the database, those behind the first one aren't made to wait once more each. What has
+begun isn't refused for want of time or room, however many came behind it.
 
 Nobody waits for all of another org's work. A write that takes long (making many series) is done in steps, and goes to
 the end of the queue after each; of an org only one such write is under way, the others stand in a line of their own.
@@ -63,12 +64,13 @@ class Lane:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._waiting >= WAITING_MAX:
             raise _full()
+        until = None if self._wait_s is None else time.monotonic() + self._wait_s
+        return await self._run(_in_time, until, partial(work, *args, **kwargs))
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._waiting += 1
         try:
-            until = None if self._wait_s is None else time.monotonic() + self._wait_s
-            return await asyncio.wrap_future(
-                self._pool.submit(_in_time, until, partial(work, *args, **kwargs))
-            )
+            return await asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
         finally:
             self._waiting -= 1
 
@@ -81,14 +83,14 @@ class Lane:
         """As :meth:`run_in_line`, behind all that came meanwhile after each step. In a lane of one thread."""
         async with self._in_line(org):
             try:
-                while True:
-                    done = await self.run(_step, steps)
-                    if isinstance(done, _End):
-                        return done.value
+                done = await self.run(_step, steps)
+                while not isinstance(done, _End):
                     await asyncio.sleep(done)
+                    done = await self._run(_step, steps)
             except BaseException:
                 self._end(steps)
                 raise
+            return done.value
 
     def _end(self, steps: Steps[T]) -> None:
         try:

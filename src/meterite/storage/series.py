@@ -10,7 +10,8 @@ A metric counts as one series of its org from the start: that without labels. Wh
 never refused for want of room: what was found to fit before is made all the same, as if it had come first.
 
 Where a metric of the org is changed in the midst of a request, the request is resolved anew, and may be refused then
-(its metric takes no readings any more, say) with what it made before left behind, which is the one exception.
+(its metric takes no readings any more, say) with what it made before left behind, which is the one exception. A request
+that is told to come again, since the database wasn't to be had in the midst, leaves it, too, and goes on from there.
 """
 
 from __future__ import annotations
