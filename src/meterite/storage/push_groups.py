@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from meterite.model.columns import type_i64
     from meterite.storage.interface import PushGroup
 
@@ -59,42 +61,47 @@ def regroup(raw: sqlite3.Connection, org_id: int, group: PushGroup, batch: Batch
     row = raw.execute(_SELECT, (org_id, group.name)).fetchone()
     if row is not None and row[0] == encode_group(org_id, group.name, batch.series):
         return batch  # as before, which most pushes are
-    before, brought = _series_of(org_id, group.name, row), set(batch.series.tolist())
-    left = before - brought
+    before, brought = _series_of(org_id, group.name, row), batch.series
+    left = before[~_among(before, brought)]
     if group.replaces == "metrics":
-        left = _of_metrics(left, {id_ >> SERIES_ORDINAL_BITS for id_ in brought})
-    after = (before - left) | brought
-    if not after:
+        left = left[_among(left >> SERIES_ORDINAL_BITS, brought >> SERIES_ORDINAL_BITS)]
+    kept = before[~_among(before, left)]
+    after = np.sort(np.concatenate([kept, brought[~_among(brought, kept)]]))
+    if not len(after):
         raw.execute(_DELETE, (org_id, group.name))
-    elif after != before:
-        data = encode_group(org_id, group.name, np.array(sorted(after), np.int64))
-        raw.execute(_UPSERT, (org_id, group.name, data))
-    left = _of_metrics(left, _active(raw, {id_ >> SERIES_ORDINAL_BITS for id_ in left}))
-    return _marked(batch, np.array(sorted(left), np.int64)) if left else batch
+    elif not np.array_equal(after, before):
+        raw.execute(_UPSERT, (org_id, group.name, encode_group(org_id, group.name, after)))
+    if len(left):
+        left = left[_among(left >> SERIES_ORDINAL_BITS, _active(raw, left >> SERIES_ORDINAL_BITS))]
+    return _marked(batch, left) if len(left) else batch
 
 
-def _series_of(org_id: int, name: str, row: tuple[object] | None) -> set[int]:
+def _series_of(org_id: int, name: str, row: tuple[object] | None) -> type_i64:
     if row is None:
-        return set()
+        return np.empty(0, np.int64)
     try:
-        return set(decode_group(org_id, name, row[0]).tolist())
+        return decode_group(org_id, name, row[0])
     except DamagedError:
-        return set()
+        return np.empty(0, np.int64)
 
 
-def _active(raw: sqlite3.Connection, metric_ids: set[int]) -> set[int]:
-    """Those of the metrics that take readings."""
-    wanted = sorted(metric_ids)
-    found: set[int] = set()
+def _active(raw: sqlite3.Connection, metric_ids: type_i64) -> type_i64:
+    """Those of the metrics that take readings, ascending."""
+    wanted = sorted(set(metric_ids.tolist()))
+    found: list[int] = []
     for start in range(0, len(wanted), _METRICS):
         some = wanted[start : start + _METRICS]
         query = f"SELECT id FROM metric WHERE active AND deleted_at IS NULL AND id IN ({', '.join('?' * len(some))})"  # noqa: S608 -- places for numbers alone
-        found.update(row[0] for row in raw.execute(query, some))
+        found += [row[0] for row in raw.execute(query, some)]
+    return np.array(sorted(found), np.int64)
+
+
+def _among(values: type_i64, known: type_i64) -> NDArray[np.bool_]:
+    """Which of the values are among those known, which ascend: a tenth of what ``np.isin`` costs few of them."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    found: NDArray[np.bool_] = known[np.minimum(known.searchsorted(values), len(known) - 1)] == values
     return found
-
-
-def _of_metrics(series: set[int], metric_ids: set[int]) -> set[int]:
-    return {id_ for id_ in series if id_ >> SERIES_ORDINAL_BITS in metric_ids}
 
 
 def _marked(batch: Batch, left: type_i64) -> Batch:
