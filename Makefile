@@ -26,9 +26,10 @@ help:
 
 setup: $(SETUP)
 
-# Stamps are made last, so that a set-up that was interrupted is done again.
+# Stamps are made last, so that a set-up that was interrupted is done again. Where Debian's python3-venv was missing, the first
+# try left a python without pip.
 $(SERVICE): requirements.txt requirements/build.txt pyproject.toml setup.py $(COMPILED)
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	test -x $(PY) -a -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes -r requirements.txt -r requirements/build.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
