@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from meterite.model.columns import NO_TIME
 from meterite.model.errors import InvalidInputError, MalformedError, MeteriteError, TooLargeError
 from meterite.model.time import AT_FIRST_US, AT_LAST_US, format_rfc3339
 from meterite.wire import push
-from meterite.wire.push import Push, decode_push, encode_meter
+from meterite.wire.push import Push, decode_push, encode_meter, encode_meters
 
 T_US = 1767225600 * 10**6
 
@@ -133,6 +134,29 @@ def test_a_meter_reads_back(reading, at_us, metric_id, recorded_at_us):
         "metric_id": metric_id,
         "recorded_at": format_rfc3339(recorded_at_us),
     }
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats() | st.integers(-9, 9).map(float),
+            st.integers(AT_FIRST_US, AT_LAST_US),
+            st.integers(AT_FIRST_US, AT_LAST_US) | st.just(NO_TIME),
+        )
+    )
+)
+def test_many_meters_are_each_of_them(meters):
+    """By columns the same texts, byte for byte."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(push, "_FEW", 0)
+        check_many(meters)
+
+
+def check_many(meters):
+    reading, at_us, recorded_at_us = zip(*meters, strict=True) if meters else ((), (), ())
+    columns = np.array(reading, float), np.array(at_us, np.int64), 7, np.array(recorded_at_us, np.int64)
+    each = [encode_meter(value, at, 7, recorded) for value, at, recorded in meters]
+    assert encode_meters(*columns) == b"[%b]" % b",".join(each)
 
 
 def test_whole_numbers_have_no_point():

@@ -48,14 +48,15 @@ from meterite.model.time import format_rfc3339, parse_rfc3339
 from meterite.model.truncate import parse_truncation
 from meterite.model.zone import check_timezone
 from meterite.wire.json_exact import load_exact
-from meterite.wire.push import encode_meter
+from meterite.wire.push import encode_meters
 from meterite.wire.readings_exact import exact_reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from meterite.catalog import MetricView
     from meterite.model.metric import Point
+    from meterite.query.select import Rows
 
 NUMBER_OR_TEXT: Final[dict[str, Any]] = {
     "anyOf": [
@@ -431,14 +432,12 @@ def _attribute(name: str) -> str:
     return "mute_until_us" if name == "mute_until" else name
 
 
-def metric_json(view: MetricView, meters: Sequence[tuple[float, int, int]] | None = None) -> bytes:
-    """The contract's ``Metric``; ``meters`` are (reading, reading_at, recorded_at), µs."""
+def metric_json(view: MetricView, meters: Rows | None = None) -> bytes:
+    """The contract's ``Metric``."""
     document = metric_document(view)
     if meters is not None:
-        id_ = view.metric.id
-        document["meters"] = [
-            msgspec.Raw(encode_meter(value, at, id_, recorded)) for value, at, recorded in meters
-        ]
+        columns = meters.reading, meters.reading_at_us, view.metric.id, meters.recorded_at_us
+        document["meters"] = msgspec.Raw(encode_meters(*columns))
     return msgspec.json.encode(document)
 
 

@@ -49,6 +49,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self.reading)
 
+    @classmethod
+    def concat(cls, slices: list[Rows]) -> Rows:
+        if not slices:
+            none = np.empty(0, np.int64)
+            return cls(np.empty(0), none, none, none)
+        columns = zip(
+            *((r.reading, r.reading_at_us, r.recorded_at_us, r.series) for r in slices), strict=True
+        )
+        return cls(*map(np.concatenate, columns))
+
 
 class Selection:
     """One snapshot's answer. ``slices`` is to be closed; ``labels`` knows the series that came."""
@@ -243,27 +253,16 @@ class Selector:
             return Selection(self._lanes, reader, first, warnings, self._store.catalog.labels)
         raise DamagedError("damaged", "Too many stored rows are damaged.")
 
-    async def newest(
-        self, org: str, code: str, limit: int
-    ) -> tuple[MetricView, list[tuple[float, int, int]], list[str]]:
-        """The metric, its newest readings (value, µs, recorded µs), and sentences about gaps."""
+    async def newest(self, org: str, code: str, limit: int) -> tuple[MetricView, Rows, list[str]]:
+        """The metric, its newest readings, and sentences about gaps."""
         view = await self._catalog.view(org, code)
         return await self._lanes.read(self._newest, org, view, limit)
 
-    def _newest(
-        self, org: str, view: MetricView, limit: int
-    ) -> tuple[MetricView, list[tuple[float, int, int]], list[str]]:
+    def _newest(self, org: str, view: MetricView, limit: int) -> tuple[MetricView, Rows, list[str]]:
         for _ in range(DAMAGED_TRIES):  # as above: a later slice may hold a damaged row, too
             selection = self._select(org, view.metric, None, None, limit, True, ())
-            found: list[tuple[float, int, int]] = []
             try:
-                for rows in selection.all_now():
-                    found += zip(
-                        rows.reading.tolist(),
-                        rows.reading_at_us.tolist(),
-                        rows.recorded_at_us.tolist(),
-                        strict=True,
-                    )
+                found = Rows.concat(list(selection.all_now()))
             except DamagedError:
                 continue
             return view, found, selection.warnings
