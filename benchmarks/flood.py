@@ -3,6 +3,9 @@
 The other org sends, each on a connection of its own and every 100 ms, a line that makes a series, one that makes a
 metric, and a reading of a series that is there. Their answers are timed from the moment the request is sent, those of
 503, which are counted, too.
+
+Then very many orgs bring new series all at once, more than the bound on waiting has room for: who is told to come again
+does so a second later, and all requests are counted until everybody's series are there.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ OTHER_TOKEN: Final = "benchmark-token-2"
 EVERY_S: Final = 0.1
 AT_S: Final = 1_700_000_000
 BAR_MS: Final = 1000.0
+ORGS: Final = 300
+ORG_SERIES: Final = 4100
+"""Two steps' and a little more."""
 LINES: Final[Mapping[str, Callable[[int], str]]] = {
     "a new series": lambda n: f"other,n={n} value=1 {AT_S}",
     "a new metric": lambda n: f"other_{n} value=1 {AT_S}",
@@ -66,7 +72,37 @@ def run(*, full: bool) -> list[Row]:
             Row(f"{what} while another org makes {series:,}: median", median(waited), "ms", note=note),
             Row("… longest", max(waited), "ms", BAR_MS, note=f"{refused} refused"),
         ]
-    return rows
+    return rows + _at_once()
+
+
+def _at_once() -> list[Row]:
+    tokens = {f"benchmark-{n}": f"org_{n}" for n in range(ORGS)}
+    body = "\n".join(f"met,n={n} value=1 {AT_S}" for n in range(ORG_SERIES))
+    sent: list[int] = []
+
+    def until_taken(token: str) -> None:
+        requests = 1
+        while True:
+            with contextlib.closing(_connected(server.port)) as connection:
+                if _push(connection, body, token):
+                    break
+            time.sleep(1)
+            requests += 1
+        sent.append(requests)
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        meterite(Path(name), {"api_tokens": json.dumps(tokens)}) as server,
+    ):
+        threads = [threading.Thread(target=until_taken, args=(token,)) for token in tokens]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.monotonic() - began
+    note = f"requests until all are taken: {sum(sent)}, of one org {max(sent)} at most"
+    return [Row(f"{ORGS} orgs make {ORG_SERIES:,} series each at once", took_s, "s", note=note)]
 
 
 def _connected(port: int) -> http.client.HTTPConnection:
