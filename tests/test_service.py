@@ -16,7 +16,9 @@ from meterite.storage.interface import Append
 def test_as_many_commits_as_are_set_wait_in_the_journal(tmp_path):
     """``journal_rows_max`` commits of an org are compacted, one fewer are not."""
     url = f"sqlite:///{tmp_path / 'm.db'}"
-    store = Service(Settings(database_url=url, api_tokens={"a": "org"}, journal_rows_max=3)).store
+    store = Service(
+        Settings(_env_file=None, database_url=url, api_tokens={"a": "org"}, journal_rows_max=3)
+    ).store
     store.open()
     org_id, metric = store.catalog.org_id("org"), store.catalog.create("org", MetricSpec(code="m", name="m"))
     compaction = store.compaction()
@@ -36,7 +38,7 @@ def test_as_many_commits_as_are_set_wait_in_the_journal(tmp_path):
 def test_events_are_kept_for_as_long_as_is_set(tmp_path):
     """``events_keep`` of an hour: an older event goes, a newer one stays."""
     url = f"sqlite:///{tmp_path / 'm.db'}"
-    service = Service(Settings(database_url=url, api_tokens={"a": "org"}, events_keep="1h"))
+    service = Service(Settings(_env_file=None, database_url=url, api_tokens={"a": "org"}, events_keep="1h"))
     store = service.store
     store.open()
     store.catalog.create("org", MetricSpec(code="m", name="m"))
@@ -62,7 +64,7 @@ def test_a_new_database_is_told(tmp_path, monkeypatch):
     path = tmp_path / "m.db"
 
     async def opened():
-        service = Service(Settings(database_url=f"sqlite:///{path}", api_tokens={"a": "org"}))
+        service = Service(Settings(_env_file=None, database_url=f"sqlite:///{path}", api_tokens={"a": "org"}))
         await service.open()
         await service.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
@@ -219,3 +220,15 @@ def test_the_docs_name_every_setting():
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     named = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert sorted(named) == sorted(Settings.model_fields)
+
+
+def test_tests_read_no_file_that_lies_about():
+    """`make run` writes one where `make test` is started; what somebody adds to it is no matter of the tests."""
+    careless = [
+        f"{path.name}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Settings"
+        if "_env_file" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert careless == []

@@ -24,7 +24,10 @@ def service(tmp_path):
     """That makes no metrics by itself."""
     return Service(
         Settings(
-            api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db", auto_create="off"
+            _env_file=None,
+            api_tokens={"sesame": "org_01"},
+            database_url=f"sqlite:///{tmp_path}/m.db",
+            auto_create="off",
         )
     )
 
@@ -193,7 +196,9 @@ def test_the_receipt_counts_as_the_format_does(service, full):
 @pytest.fixture
 def making(tmp_path):
     """A service that makes metrics."""
-    return Service(Settings(api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db"))
+    return Service(
+        Settings(_env_file=None, api_tokens={"sesame": "org_01"}, database_url=f"sqlite:///{tmp_path}/m.db")
+    )
 
 
 def meanwhile(service, *, before=None, after=None):
