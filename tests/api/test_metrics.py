@@ -122,11 +122,17 @@ def test_numeric_strings_and_any_content_type(client):
         ("time_zone", "timezone"),
         ("min_readin", "min_reading"),
         ("truncate-reading-to", "truncate_reading_to"),
+        ("max", "max_reading"),
+        ("Min", "min_reading"),
+        ("truncate", "truncate_reading_to"),
+        ("truncate-reading", "truncate_reading_to"),
+        ("expected", "expected_every"),
+        ("mute", "mute_until"),
     ],
 )
 def test_a_slip_in_a_fields_name(client, slip, meant):
-    """422 with its place and what was meant, for a metric that is made and one that is changed."""
-    client.post("/metric/", json=M1)
+    """422 with its place and what was meant, for a metric that is made and one that is changed: no limit is lost."""
+    client.post("/metric/", json=M1 | {"max_reading": 5})
     for answer in (
         client.post("/metric/", json={"code": "M2", "name": "n", slip: None}),
         client.put("/metric/M1", json=M1 | {slip: None}),
@@ -135,6 +141,7 @@ def test_a_slip_in_a_fields_name(client, slip, meant):
         assert answer.json()["detail"][0]["loc"] == ["body", slip]
         assert f"did you mean {meant}?" in answer.json()["title"]
     assert client.get("/metric/M2").status_code == 404
+    assert client.get("/metric/M1").json()["max_reading"] == 5
 
 
 def test_a_metric_is_sent_back_as_it_was_got(client):
@@ -143,7 +150,7 @@ def test_a_metric_is_sent_back_as_it_was_got(client):
     client.post("/metric/M1", json={"reading": 1})
     got = client.get("/metric/M1").json()
     assert len(got["meters"]) == 1
-    own = {"location": "cellar", "tags": ["a"], "created_by": 7, "form": 1, "max": 2}
+    own = {"location": "cellar", "tags": ["a"], "created_by": 7, "form": 1, "maximum": 2}
     back = client.put("/metric/M1", json=got | own)
     assert back.status_code == 200
     assert back.json() == {name: value for name, value in got.items() if name != "meters"}

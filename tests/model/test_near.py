@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meterite.model.near import HINT, SLIP, near
+from meterite.model.near import HINT, SLIP, begun, near
 
 METRIC = ("code", "name", "min_reading", "on_conflict", "timezone", "unit")
 
@@ -34,3 +34,23 @@ def test_a_hint_is_freer():
     """Where the name is refused anyway, a worse likeness is worth asking for."""
     assert near("ned", ("start", "end"), HINT) == "end"
     assert near("zzz", ("start", "end"), HINT) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("min", "min_reading"),
+        ("MIN", "min_reading"),
+        ("min_", None),
+        ("mi", None),
+        ("on", None),
+        ("reading", None),
+        ("minimal", None),
+        ("name", None),
+        ("", None),
+        ("x" * 100_000, None),
+    ],
+)
+def test_first_words(name, meant):
+    """Whole words that a name begins with, of three letters at least."""
+    assert begun(name, METRIC) == meant

@@ -59,7 +59,9 @@ Both answers list as many of the rejected as are kept (1,000, or what takes 16 K
 rest.
 
 A query parameter that a route doesn't name is refused (422, `unknown-parameter`), so that a misspelt bound isn't an
-open one; the routes under `/metric/` that the original had ignore it, as they did. `HEAD` is answered as `GET` at `/`,
+open one; the routes under `/metric/` that the original had ignore it, as they did. A field of a metric or reading that
+isn't known is ignored, but not one that is nearly a known one or a metric field's first words, such as `max` (422,
+`unknown-field`): a limit would be lost. `HEAD` is answered as `GET` at `/`,
 `/health`, `/ready`, `/metric/` and `/metric/{code}`.
 """
 

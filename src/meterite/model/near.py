@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CHARACTERS_COMPARED: Final = 64
 SLIP: Final = 0.82
 """So alike are ``on_conflct`` and ``on_conflict``, but not ``code`` and ``mode``."""
+WORD_CHARACTERS_MIN: Final = 3
+"""``max`` and ``mute`` are as good as the fields that begin so; ``on`` is too short to tell."""
 SLIPS_LOOKED_AT: Final = 64
 """Names of one document: each that is new costs some µs."""
 HINT: Final = 0.5
@@ -37,10 +39,20 @@ def _near(name: str, known: tuple[str, ...], cutoff: float) -> str | None:
     return found[0] if found else None
 
 
+def begun(name: str, known: tuple[str, ...]) -> str | None:
+    """The first name among ``known`` whose first words are ``name``, whatever its case and dashes."""
+    if not WORD_CHARACTERS_MIN <= len(name) <= CHARACTERS_COMPARED:
+        return None
+    words = name.lower().replace("-", "_") + "_"
+    return next((one for one in known if one.startswith(words)), None)
+
+
 def refuse_slips(names: Iterable[str], fields: tuple[str, ...], known: Collection[str]) -> None:
-    """InvalidInputError at a name that is nearly one of ``fields``; ``known`` and everybody's own names pass."""
+    """InvalidInputError at a name that is nearly one of ``fields``, or its first words; ``known`` and everybody's own
+    names pass.
+    """
     for name in islice((name for name in names if name not in known), SLIPS_LOOKED_AT):
-        meant = near(name, fields, SLIP)
+        meant = begun(name, fields) or near(name, fields, SLIP)
         if meant is not None:
             raise InvalidInputError(
                 "unknown-field",
