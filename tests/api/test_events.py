@@ -80,9 +80,20 @@ def test_pages(client, story):
 
 
 def test_nothing_yet(client):
-    """No events, no cursor; the cursor that was sent comes back."""
-    assert client.get("/events").json() == {"events": [], "next": None}
+    """The cursor that was sent comes back; without one, a cursor before all that comes, for the stream, too."""
     assert client.get("/events", params={"after": NO_EVENT}).json() == {"events": [], "next": NO_EVENT}
+    page = client.get("/events").json()
+    assert page["events"] == []
+    assert client.get("/events", params={"after": page["next"]}).json() == page
+    client.post("/metric/", json={"code": "M1", "name": "Meter 1", "max_reading": 10})
+    push(client, 11, 0)
+    assert types(client, after=page["next"]) == [ABOVE]
+
+
+def test_a_wrong_type_is_told_with_its_address(client):
+    """However long the list of those that there are."""
+    document = client.get("/events", params={"type": "bogus"}).json()
+    assert document["instance"] == "/events?type=bogus"
 
 
 def test_filters(client, story):

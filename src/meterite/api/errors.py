@@ -86,10 +86,13 @@ def problem(
     instance: str | None = None,
     request_id: str | None = None,
     errors: Sequence[Mapping[str, Any]] | None = None,
+    quoted: int | None = None,
     extra: Mapping[str, Any] | None = None,
     retry_after_s: int | None = None,
 ) -> tuple[bytes, RawHeaders]:
-    """Body and headers. With ``errors`` (422) the sentence is the title, and ``detail`` the list."""
+    """Body and headers. With ``errors`` (422) the sentence is the title, and ``detail`` the list. Of the sentence
+    ``quoted`` characters at most are the client's, else all may be.
+    """
     document: dict[str, Any] = {
         "type": f"/problems/{code}",
         "title": HTTPStatus(status).phrase if errors is None else clip(sentence, SENTENCE_CHARACTERS_MAX),
@@ -98,7 +101,7 @@ def problem(
     }
     if instance is not None:
         # A sentence may quote up to 200 characters itself: then there is no room for the address.
-        room = max(1, REPEATED_CHARACTERS_MAX - len(sentence))
+        room = max(1, REPEATED_CHARACTERS_MAX - (len(sentence) if quoted is None else quoted))
         document["instance"] = clip(instance, min(INSTANCE_CHARACTERS_MAX, room))
     if request_id is not None:
         document["request_id"] = request_id
@@ -197,7 +200,9 @@ def _invalid(error: RequestValidationError, asked: Mapping[str, Any]) -> tuple[i
     first = shown[0] if shown else {"loc": ["body"], "msg": "is invalid"}
     more = f" There are {len(found) - 1} more like it." if len(found) > 1 else ""
     sentence = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.{more}"
-    return 422, *problem(422, "request-invalid", sentence, errors=shown, **asked)
+    ours = len(str(found[0].get("ctx", {}).get("expected", ""))) if found else 0
+    quoted = len(sentence) - ours  # less the words that may stand there, which may be many
+    return 422, *problem(422, "request-invalid", sentence, errors=shown, quoted=quoted, **asked)
 
 
 def _shown(found: Mapping[str, Any], budget: list[int]) -> dict[str, Any]:

@@ -226,8 +226,8 @@ class EventList(_Described):
     """Events, oldest first."""
 
     events: list[Event]
-    next: str | None
-    """Goes on behind what was looked at, as `after`; null where there was nothing yet."""
+    next: str
+    """Goes on behind what was looked at, as `after`: always a cursor, also where there was nothing yet."""
 
 
 class Delivery(_Described):

@@ -23,13 +23,15 @@ from meterite.api.event_stream import EVENT_STREAM, KEEP_ALIVE_S, stream_events
 from meterite.api.route import PlaceRoute
 from meterite.event_log import Wanted
 from meterite.model.errors import InvalidInputError, NotFoundError
-from meterite.model.event import EventType, parse_event_id
+from meterite.model.event import EventPlace, EventType, event_id, parse_event_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EVENTS_MAX: Final = 1000
 _SERIES_LAST: Final = 2**63 - 1
+_BEFORE_ALL: Final = event_id(0, EventPlace(0, 0))
+"""A cursor behind which all events lie: who asks in a loop needs no exception for an org that has none yet."""
 
 router = APIRouter(tags=["events"], route_class=PlaceRoute)
 
@@ -71,7 +73,7 @@ async def list_events(
         limit=limit,
     )
     found = [event_document(event, page.acked_at_us.get(event.id)) for event in page.events]
-    return json_response(msgspec.json.encode({"events": found, "next": page.next or after}))
+    return json_response(msgspec.json.encode({"events": found, "next": page.next or after or _BEFORE_ALL}))
 
 
 @router.get("/events/stream", response_class=Response, responses={200: _STREAM, **problems()})
