@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ def when_ready(server: Any) -> None:
 
     if first_start.is_first(Path.cwd(), os.environ):
         _check(listening.of_gunicorn(server.cfg))
+
+
+def post_worker_init(worker: Any) -> None:
+    """From here on a worker looks by itself whether its parent is there; it may have gone while the app was loaded."""
+    if os.getppid() != worker.ppid:
+        sys.exit(0)
 
 
 def _check(bound: Any = None) -> None:

@@ -51,6 +51,7 @@ from meterite.cli.listening import of_uvicorn
 from meterite.cli.serving import StartErrors
 from meterite.listeners.service import Listeners
 from meterite.model.errors import MeteriteError
+from meterite.parent import stopping_without_parent
 from meterite.service import Service
 from meterite.stop_signal import noticing_stop
 from meterite.web import pages
@@ -143,7 +144,7 @@ class Meterite:
         secrets = self._settings.cookie_secrets() or [self._service.cookie_secret]
         self._stack = self._assemble(Tokens(in_clear), CookieSigner(secrets, in_clear))
         try:
-            with noticing_stop(self._service.stop):
+            with noticing_stop(self._service.stop), stopping_without_parent():
                 yield
         finally:
             await listeners.close()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import socket
 import sqlite3
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from e2e.server import ONE, ROOT, Server
+from e2e.server import ONE, ROOT, SERVE, Server
+from meterite.parent import LOOK_S
 
 WORKERS = 3
 AT = "2026-01-31T12:00:00Z"
 CONNECTIONS_MAX = 200
+ORPHANS_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +287,69 @@ def test_other_servers(start, command, workers):
     assert "Traceback" not in server.text()
     server.start()
     assert len(server.client(ONE).get("/metric/M1/readings").json()) == 30
+
+
+def pushed_until_the_end(client, taken, enough):
+    """Readings of M1, one after the other, each of them named once it is acknowledged."""
+    for n in range(100_000):
+        try:
+            answer = client.post("/metric/M1", json={"reading": n})
+        except httpx.TransportError:
+            return
+        if answer.status_code == 200:
+            taken.append(answer.json()["reading_at"])
+            enough.release()
+
+
+def is_free(port):
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def within(seconds, holds):
+    until = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return held
+
+
+@pytest.mark.parametrize("command", [SERVE, gunicorn])
+def test_workers_end_with_their_parent(start, command):
+    """Killed with -9, it leaves none: they end as by SIGTERM, what they took is kept, and the port is free at once."""
+    server = start(2, command=command, cwd=ROOT)
+    make(server.client(ONE), "M1")
+    taken, enough = [], threading.Semaphore(0)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(pushed_until_the_end, server.client(ONE), taken, enough)
+        for _ in range(20):
+            assert enough.acquire(timeout=10)
+        server.process.kill()
+        server.process.wait(10)
+        assert within(ORPHANS_SECONDS, lambda: is_free(server.port))
+    assert within(ORPHANS_SECONDS, lambda: server.text().count("Finished server process") == 2)
+    assert server.text().count("parent.gone") == 2
+    assert "Traceback" not in server.text()
+    server.start()
+    kept = server.client(ONE).get("/metric/M1/readings", params={"limit": 100_000})
+    assert {row["reading_at"] for row in kept.json()} >= set(taken)
+
+
+def test_one_alone_outlives_its_shell(start):
+    """``meterite serve`` has no parent that minds it: the shell that started it may end."""
+
+    def of_a_shell(server):
+        serve = " ".join([f"'{sys.executable}'", "-m", "meterite", "serve", "--port", str(server.port)])
+        return ["sh", "-c", f"{serve} & wait"]
+
+    server = start(1, command=of_a_shell, cwd=ROOT)
+    server.process.kill()
+    server.process.wait(10)
+    client = server.client(ONE)
+    until = time.monotonic() + 2 * LOOK_S
+    while time.monotonic() < until:
+        assert client.get("/health").status_code == 200
+    assert "parent.gone" not in server.text()

@@ -5,11 +5,11 @@ Guaranteed: what the operator can mend is told once, in one line on stderr, befo
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from typing import TYPE_CHECKING, Final
 
 from meterite.model.errors import MeteriteError, SchemaTooNewError, SettingsError
+from meterite.parent import is_worker
 
 if TYPE_CHECKING:
     from meterite.settings import Settings
@@ -72,5 +72,4 @@ def tell(error: MeteriteError) -> None:
 
 def failed_status() -> int:
     """The exit status of this process where the app can't be made."""
-    is_worker = multiprocessing.parent_process() is not None or "gunicorn.arbiter" in sys.modules
-    return WORKER_FAILED if is_worker else UNUSABLE
+    return WORKER_FAILED if is_worker() else UNUSABLE
