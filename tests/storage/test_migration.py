@@ -104,7 +104,7 @@ def test_a_file_of_revision_1_keeps_its_data(tmp_path):
     store.close()
     with closing(sqlite3.connect(path)) as conn:
         assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_REVISION,)
-        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0006",)]
     assert verify(f"sqlite:///{path}").ok
 
 
@@ -126,6 +126,30 @@ def test_events_of_a_file_of_revision_4(tmp_path):
     assert [event.subject for event in store.events.select("here").events] == ["x"]
     store.close()
     assert verify(f"sqlite:///{path}").ok
+
+
+def test_events_of_a_file_of_revision_5(tmp_path):
+    """Beside readings, where an index had them, and apart: in the order of their rows."""
+    path = tmp_path / "m.db"
+    make_first(path, 5)
+    batch = Batch(np.array([1 << 32]), np.zeros(1, np.uint32), np.array([5]), np.array([7.5]))
+    data = encode_journal(batch)
+    bounds = (6 << 16, 1, 1 << 32, 1 << 32, 5, 5, 1, 99)
+    (beside,) = encode_events(NOTHING, [Document(EventType.DEAD, 0, {}, "beside")], Names())
+    (apart,) = encode_events(NOTHING, [Document(EventType.DEAD, 0, {}, "apart")], Names())
+    *own, checksum, events = apart.columns(7 << 16, 1, 99)
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("INSERT INTO org (id, name) VALUES (1, 'here')")
+        conn.execute("UPDATE clock SET seq = 7, recorded_at = 99")
+        conn.execute(
+            "INSERT INTO event_row VALUES (?,?,?,?,?,?,?,?,?)", (7 << 16, 1, *own, 99, checksum, events)
+        )
+        row = (*bounds, journal_checksum(*bounds, data), data, *beside.columns(6 << 16, 1, 99))
+        conn.execute(f"INSERT INTO journal VALUES ({','.join('?' * len(row))})", row)
+        conn.commit()
+    store = make(path)
+    assert [event.subject for event in store.events.select("here").events] == ["beside", "apart"]
+    store.close()
 
 
 def test_runs_of_a_file_of_revision_1(tmp_path):

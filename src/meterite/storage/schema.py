@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION: Final = 5
+SCHEMA_REVISION: Final = 6
 
 JOURNAL_ROW_BITS: Final = 16
 """A journal row's id is ``seq << 16 | its number in the commit``."""
