@@ -151,8 +151,9 @@ async def write_influx_1(called: Called, request: Request) -> Response:
     if not done.rejected:
         return taken(done)
     dropped = len({rejected.index for rejected in done.rejected}) + done.rejected_more
-    sentences = _sentences(done.rejected, done.rejected_more)
-    sentence = f"partial write: unable to parse: {sentences} dropped={dropped}"
+    told = sorted(done.rejected, key=_was_parsed)
+    unable = "" if _was_parsed(told[0]) else "unable to parse: "
+    sentence = f"partial write: {unable}{_sentences(told, done.rejected_more)} dropped={dropped}"
     return json_response(msgspec.json.encode({"error": sentence}), 400)
 
 
@@ -210,6 +211,11 @@ def _switch(request: Request, name: str, *, default: bool) -> bool:
     if not word:
         return default
     raise InvalidInputError("request-invalid", f"{name} is true or false, not {excerpt(word)}.")
+
+
+def _was_parsed(rejected: Rejected) -> bool:
+    """Whether the line was understood, and something else is in the way: decoders say the column, others don't."""
+    return rejected.code == "time-unit" or not rejected.reason.startswith(f"Line {rejected.index}, column")
 
 
 def _sentence(rejected: Rejected) -> str:
