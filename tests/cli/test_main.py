@@ -97,12 +97,14 @@ def test_a_port_that_is_taken(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["verify", "compact"])
-def test_a_file_that_is_not_there(tmp_path, command):
-    """Said, and none is made."""
-    done = meterite(tmp_path, command)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == f"There is no file {tmp_path / 'meterite.db'}.\n"
+@pytest.mark.parametrize(
+    "args", [("verify",), ("compact",), ("events", "tail", "--no-follow"), ("events", "retry", "--dead")]
+)
+def test_a_file_that_is_not_there(tmp_path, args):
+    """A setting that can't be used, as for any other command; none is made."""
+    is_one_line(
+        meterite(tmp_path, *args), f"database_url can't be used: {tmp_path / 'meterite.db'} isn't there."
+    )
     assert list(tmp_path.iterdir()) == []
 
 

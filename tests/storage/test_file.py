@@ -142,7 +142,7 @@ def test_what_is_no_file(tmp_path):
         one.bind(str(tmp_path / "socket"))
         assert "is no file" in refused(tmp_path / "socket")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    assert "no such file" in refused(tmp_path / "gone")
+    assert "gone leads to no file." in refused(tmp_path / "gone")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["gone", "pipe", "socket"]
 
 
@@ -155,7 +155,7 @@ def test_what_can_not_be_made(tmp_path):
     assert "can't be made" in refused(Path("/proc/m.db"))
     assert "name too long" in refused(tmp_path / ("x" * 300))
     assert "can't be made" in refused(tmp_path / "a\0b")
-    assert "no such file" in refused(tmp_path / "not-there.db", check_file)
+    assert "not-there.db isn't there." in refused(tmp_path / "not-there.db", check_file)
     assert f"there is no directory {tmp_path}/a/b; make it first." in refused(tmp_path / "a" / "b" / "m.db")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file"]
 

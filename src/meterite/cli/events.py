@@ -88,7 +88,7 @@ def _opened() -> tuple[Settings, Store]:
     from meterite.storage.database import sqlite_path
     from meterite.storage.store import SqliteStore
 
-    store = SqliteStore(sqlite_path(starting.database_url(err=True)))
+    store = SqliteStore(sqlite_path(starting.database_url()))
     store.open()
     return load_settings(), store
 

@@ -48,20 +48,14 @@ def check_listeners(settings: Settings) -> None:
     check_listeners(settings.listeners, path.with_name(f"{path.name}.listeners.lock"))
 
 
-def database_url(*, err: bool = False) -> str:
-    """Of a file that is there and can be used; where there is none that is said on stdout, or on stderr."""
-    import typer
-
+def database_url() -> str:
+    """Of a file that is there and can be used; none is made. SettingsError, SchemaTooNewError."""
     from meterite.settings import load_settings
     from meterite.storage.database import sqlite_path
-    from meterite.storage.file import check_file, shown
+    from meterite.storage.file import check_file
 
     url = load_settings().database_url
-    path = sqlite_path(url)
-    if not path.exists():
-        typer.echo(f"There is no file {shown(path)}.", err=err)
-        raise typer.Exit(1)
-    check_file(path)
+    check_file(sqlite_path(url))
     return url
 
 

@@ -60,7 +60,10 @@ def _make(path: Path) -> None:
 def check_file(path: Path) -> None:
     """SettingsError where the file that is there can't be used, SchemaTooNewError where a newer program wrote it."""
     with _told(path, "can't be used"):
-        found = path.stat()
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            raise _unusable(path, "leads to no file" if path.is_symlink() else "isn't there") from None
     if stat.S_ISDIR(found.st_mode):
         raise _unusable(path, "is a directory; name a file in it")
     if not stat.S_ISREG(found.st_mode):
