@@ -25,6 +25,7 @@ from meterite.model.auto_create import AutoCreate
 from meterite.model.duration import parse_duration
 from meterite.model.errors import InvalidInputError, SettingsError
 from meterite.model.time import HOUR_US
+from meterite.model.unfit import WHOLE_NUMBER, why_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -402,5 +403,8 @@ def _first(error: ValidationError) -> tuple[str, str]:
         return name, f'is missing; write {name}={{"a-long-random-token": "org_01"}} into {ENV_FILE}'
     if first["type"] == "value_error":
         return name, first["msg"].removeprefix("Value error, ")
-    why = first["msg"]
-    return name, f"can't be used: {why[:1].lower()}{why[1:]}"
+    why = why_unfit(first["type"], first.get("ctx", {}), first["msg"])
+    if why == WHOLE_NUMBER:
+        what = " of bytes" if "bytes" in name.split("_") else ""
+        why = f"{why}{what}, in digits alone, such as {Settings.model_fields[name].default}"
+    return name, why

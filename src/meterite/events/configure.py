@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from meterite.events.handler import Handler, HandlerOptions, Interest, Kind
+from meterite.events.handler import SECONDS, Handler, HandlerOptions, Interest, Kind
 from meterite.model.errors import SettingsError
 from meterite.model.near import HINT, near
 from meterite.model.one_line import one_line
+from meterite.model.unfit import why_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,23 +163,32 @@ def _options(setting: Mapping[str, Any], model: type[HandlerOptions]) -> Handler
 
 
 def _first(error: ValidationError, model: type[HandlerOptions]) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     place = [str(part) for part in first["loc"]]
     name = place[0] if place else "the whole"
     if first["type"] == "missing":
         return f"needs {name}"
     if first["type"] == "extra_forbidden":
-        return f"has no option {one_line(name)}; there are {', '.join(sorted(model.model_fields))}"
+        return f"has no option {one_line(name)}; {_hint(name, model.model_fields)}"
     if first["type"] == "value_error":
-        return one_line(f"{name} {first['msg'].removeprefix('Value error, ')}")
-    return one_line(f"{name} can't be used: {first['msg'][:1].lower()}{first['msg'][1:]}")
+        said = first["msg"].removeprefix("Value error, ")
+        return one_line(f"{name}{':' if said[:1].isupper() else ''} {said}")
+    if len(place) > 1:
+        name = f"each of {name}"
+    why = why_unfit(first["type"], first.get("ctx", {}), first["msg"])
+    field = model.model_fields.get(name)
+    unit = ", in seconds" if field is not None and SECONDS in field.metadata else ""
+    return one_line(f"{name} {why}{unit}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    there_are = tuple(sorted(known))
+    meant = near(name, there_are, HINT)
+    return f"did you mean {meant}?" if meant else f"there are {', '.join(there_are)}"
 
 
 def _no_kind(name: str, kinds: Iterable[str], plugins: Plugins) -> str:
-    known = tuple(sorted(kinds))
-    meant = near(name, known, HINT)
-    hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
-    return f"there is no kind {one_line(repr(name))}; {hint}{_failed(plugins)}"
+    return f"there is no kind {one_line(repr(name))}; {_hint(name, kinds)}{_failed(plugins)}"
 
 
 def _failed(plugins: Plugins) -> str:

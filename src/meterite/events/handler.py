@@ -55,8 +55,8 @@ def _seconds(value: Any) -> Any:
         return value
     try:
         return parse_duration(value, place=()) / SECOND_US
-    except InvalidInputError as exc:
-        raise ValueError(exc.message) from None
+    except InvalidInputError:
+        raise ValueError("must be a duration such as 30s, 5m or 1h, or a number of seconds") from None
 
 
 def several(value: Any) -> Any:
@@ -64,7 +64,8 @@ def several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
+SECONDS: Final = BeforeValidator(_seconds)
+Seconds = Annotated[float, SECONDS, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
 """A duration among the options: ``"1m"``, ``"500ms"``, or a number of seconds."""
 
 
