@@ -14,8 +14,11 @@ import pytest
 
 from meterite.settings import Settings
 from meterite.storage.schema import SCHEMA_REVISION
+from meterite.storage.store import SqliteStore
 
-SRC = Path(__file__).resolve().parent.parent.parent / "src"
+ROOT = Path(__file__).resolve().parent.parent.parent
+SRC = ROOT / "src"
+GUIDE = ROOT / "docs" / "guide.md"
 SERVE = ("serve", "--port", "0")
 SECRET = "hush-hush-123456"
 
@@ -106,6 +109,25 @@ def test_a_file_that_is_not_there(tmp_path, args):
         meterite(tmp_path, *args), f"database_url can't be used: {tmp_path / 'meterite.db'} isn't there."
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_verify_leaves_beside_a_copy(tmp_path):
+    """The lock files that the guide names, and nothing else; without them the copy is as good."""
+    (tmp_path / "made").mkdir()
+    store = SqliteStore(tmp_path / "made" / "meterite.db")
+    with closing(store):
+        store.open()
+        store.catalog.org_id("one")
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(store.database.path)) as conn:
+        conn.execute("VACUUM INTO ?", [str(copy)])
+    for _ in range(2):
+        assert meterite(tmp_path, "verify", DATABASE_URL="sqlite:///copy.db").returncode == 0
+        left = {one.name for one in tmp_path.iterdir()} - {copy.name, "made"}
+        assert left == {"copy.db.lock", "copy.db.line.lock", "copy.db.streams.lock"}
+        assert all(f"`{name}`" in GUIDE.read_text() for name in left)
+        for name in left:
+            (tmp_path / name).unlink()
 
 
 def test_lines_are_whole_where_nobody_looks(tmp_path):
