@@ -63,6 +63,16 @@ def test_the_list(place):
     assert "failed: ModuleNotFoundError: No module named 'no'" in rows["no.such.thing"]
 
 
+def test_what_a_kind_lacks(place):
+    """It is loaded and could not be used: the list says what is needed, and how to get it."""
+    (place / "plugins" / "bare.py").write_text(
+        "import sys\nsys.modules['apprise'] = None\n"
+    )  # as if not installed
+    done = meterite(place, "plugins")
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("meterite.apprise ")]
+    assert row.rstrip().endswith("loaded; lacks Apprise: pip install 'apprise>=2'")
+
+
 def test_a_directory_that_cannot_be_used(place):
     """One line, exit status 2."""
     (place / "plugins").chmod(0o777)

@@ -63,20 +63,21 @@ def _load(*, shipped: bool) -> Plugins:
     return load_plugins(settings.plugins, settings.plugins_dir, shipped=shipped)
 
 
-def _kinds(plugins: Plugins) -> dict[str, list[str]]:
-    """By plug-in: the kinds of handlers that it gives."""
+def _kinds(plugins: Plugins) -> dict[str, dict[str, str]]:
+    """By plug-in: the kinds of handlers that it gives, and what each of them lacks."""
     from meterite.events.configure import find_kinds
 
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, dict[str, str]] = {}
     for name, given in find_kinds(plugins).items():
-        kinds.setdefault(given.plugin, []).append(name)
+        kinds.setdefault(given.plugin, {})[name] = given.kind.lacks
     return kinds
 
 
-def _row(found: Found, kinds: dict[str, list[str]]) -> tuple[str, str, str, str]:
+def _row(found: Found, kinds: dict[str, dict[str, str]]) -> tuple[str, str, str, str]:
     gives = [hook.removeprefix("meterite_") for hook in found.hooks if hook != "meterite_handler_kinds"]
     gives += [f"kind {kind}" for kind in kinds.get(found.name, ())]
-    state = "loaded" if found.error is None else f"failed: {found.error}"
+    lacking = [f"lacks {one_line(lacks)}" for lacks in kinds.get(found.name, {}).values() if lacks]
+    state = "; ".join(["loaded", *lacking]) if found.error is None else f"failed: {found.error}"
     return found.name, found.origin, ", ".join(gives), state
 
 

@@ -171,7 +171,9 @@ class Kind(Generic[OptionsT]):
     """A kind of handler: the model of its options, and what makes one from them.
 
     ``make`` may raise ValueError for what can't be used; its text follows the handler's name in the message.
+    ``lacks`` says what isn't there that handlers of the kind need, such as a library: ``meterite plugins`` tells it.
     """
 
     options: type[OptionsT]
     make: Callable[[OptionsT, Tools], Handler]
+    lacks: str = ""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from events.handlers.samples import sample
 from meterite.events.handler import Retry
-from meterite.events.handlers.apprise import AppriseHandler, AppriseOptions
+from meterite.events.handlers.apprise import AppriseHandler, AppriseOptions, meterite_handler_kinds
 from meterite.model.event import EventType
 
 pytestmark = pytest.mark.filterwarnings(
@@ -118,8 +118,13 @@ def test_a_url_that_is_no_service(url):
 
 def test_without_the_extra_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(ValueError, match=r"pip install 'meterite\[apprise\]'"):
+    with pytest.raises(ValueError, match=r"^needs Apprise: pip install 'apprise>=2'$"):
         made("json://127.0.0.1/")
+    assert meterite_handler_kinds()["apprise"].lacks == "Apprise: pip install 'apprise>=2'"
+
+
+def test_with_the_extra_nothing_is_lacking():
+    assert meterite_handler_kinds()["apprise"].lacks == ""
 
 
 @pytest.mark.parametrize("others", [{"url": ""}, {"concurrency": 2}, {"urls": []}])

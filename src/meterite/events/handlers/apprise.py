@@ -1,13 +1,14 @@
 """Events to people: mail, chats, SMS and whatever else Apprise knows (https://github.com/caronc/apprise).
 
 What this file guarantees: the library is asked for where a handler of this kind is made, and not before, since it is
-an extra (``pip install 'meterite[apprise]'``). One service a handler, so that trying again tells nobody twice but
+an extra. One service a handler, so that trying again tells nobody twice but
 that service. Apprise says that it failed and not why: every failure is tried again. It connects by itself: what
 :mod:`.net` guarantees does not hold here, but that redirects aren't followed unless the URL says so.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, SecretStr
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from meterite.model.event import Event
 
 URL_CHARACTERS_MAX: Final = 4000
+_LACKING: Final = "Apprise: pip install 'apprise>=2'"
 
 
 class AppriseOptions(HandlerOptions):
@@ -55,7 +57,7 @@ def _services(url: str) -> apprise.Apprise:
     try:
         import apprise
     except ImportError:
-        raise ValueError("needs Apprise: pip install 'meterite[apprise]'") from None
+        raise ValueError(f"needs {_LACKING}") from None
     asset = apprise.AppriseAsset(
         app_id="Meterite",
         app_desc="Meterite",
@@ -73,4 +75,5 @@ def _services(url: str) -> apprise.Apprise:
 
 @hookimpl
 def meterite_handler_kinds() -> Mapping[str, Kind[Any]]:
-    return {"apprise": Kind(AppriseOptions, lambda options, _tools: AppriseHandler(options))}
+    lacks = "" if find_spec("apprise") else _LACKING
+    return {"apprise": Kind(AppriseOptions, lambda options, _tools: AppriseHandler(options), lacks)}
