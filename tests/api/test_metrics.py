@@ -316,6 +316,8 @@ def test_allow_names_all_methods(client, path, allowed):
     [
         ("/metric/a/readings/", "If /readings was meant, take the last slash away."),
         ("/metric//readings", "The code before /readings is empty."),
+        ("/metric/a/reading", "If /readings was meant, spell it so."),
+        ("/metric/a/b/Sumary", "If /summary was meant, spell it so."),
         ("/metric/a/other/", "auto_create)."),
     ],
 )

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from meterite.model.errors import InvalidInputError
+from meterite.model.near import SLIP, near
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 ACTIONS: Final = frozenset({b"activate", b"deactivate", b"readings", b"summary"})
+_WORDS: Final = tuple(sorted(word.decode("ascii") for word in ACTIONS))
 _COLLECTION: Final = (b"/metric", b"/metric/")
 _BELOW: Final = b"/metric/"
 
@@ -65,12 +67,14 @@ def metric_path(code: str, action: str = "") -> str:
 
 def slip(code: str) -> str:
     """A sentence where the code, legal as it is, most likely came of a slip in the path; else empty."""
-    for action in sorted(word.decode("ascii") for word in ACTIONS):
+    for action in _WORDS:
         if code == f"/{action}":
             return f"The code before /{action} is empty."
         if code.endswith(f"/{action}/"):
             return f"If /{action} was meant, take the last slash away."
-    return ""
+    before, _, last = code.rpartition("/")
+    meant = near(last, _WORDS, SLIP) if before else None
+    return f"If /{meant} was meant, spell it so." if meant else ""
 
 
 class MetricPaths:
