@@ -104,3 +104,34 @@ def test_the_originals_clients_may_send_more(client, three):
         ("GET", "/", None),
     ):
         assert client(method, path, params=more, json=body).status_code == 200, (method, path)
+
+
+ROW = b'{"metric":"M1","reading":1,"reading_at":1769860800}'
+ODD_ROW = b'{"metric":"M1","reading":"1","reading_at":1769860800}'
+COLUMNS = b'{"metric":"M1","reading":[1],"reading_at":[1769860800]}'
+CSV = {"content-type": "text/csv"}
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/write", b"m v=1 1769860800", {}),
+        ("/write", b'm v=1,w="a\\"b" 1769860800', {}),
+        ("/api/v2/write?precision=us", b"m v=1 1769860800", {}),
+        ("/readings?precision=ms", b"[%s]" % ROW, {}),
+        ("/readings?precision=ms", b"[%s]" % ODD_ROW, {}),
+        ("/readings?precision=ms", COLUMNS, {}),
+        ("/readings?precision=ms", ROW, NDJSON),
+        ("/readings?precision=ms", b"metric,reading,reading_at\nM1,1,1769860800\n", CSV),
+        ("/metric/M1/readings?precision=ms", b"1 1769860800", {}),
+        ("/api/v1/import", b'{"metric":{"__name__":"m"},"values":[1],"timestamps":[1769860800]}', {}),
+        ("/api/v1/import/prometheus", b"m 1 1769860800\n", {}),
+        ("/api/v1/import/prometheus?timestamp=1769860800", b"m 1\n", {}),
+    ],
+)
+def test_a_wrong_unit(client, path, body, headers):
+    """Another one is advised where the door has the parameter for it, and only there."""
+    text = client.post(path, content=body, headers=headers).text
+    assert "looks like s: send " in text
+    assert ("or add ?precision=s." in text) is ("import" not in path)

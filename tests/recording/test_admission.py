@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,10 @@ def test_larger_units(unit, looks):
     one = decoded(*from_unit(times, unit).tolist(), unit=unit)
     (refused,) = checked(one).rejected
     assert (refused.index, refused.code) == (1, "time-unit")
-    assert f"looks like {looks}" in refused.reason
+    assert f"looks like {looks}: send " in refused.reason
+    assert "precision" not in refused.reason
+    (refused,) = checked(replace(one, unit_asked=True)).rejected
+    assert refused.reason.endswith(f", or add ?precision={looks}.")
     assert checked(one, TimeRules(future_us_max=DAY_US, trusted=True)) is one
 
 
@@ -72,6 +77,9 @@ def test_smaller_units(unit, looks):
         with pytest.raises(InvalidInputError, match=f"looks like {looks}") as caught:
             from_unit(times, unit)
         assert caught.value.code == "time-unit"
+        assert "precision" not in caught.value.message
+        with pytest.raises(InvalidInputError, match=rf", or add \?precision={looks}\.$"):
+            from_unit(times, unit, asked=True)
 
 
 @pytest.mark.parametrize("unit", [None, "s"])

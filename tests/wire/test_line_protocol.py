@@ -199,7 +199,7 @@ def test_times_out_of_range_by_their_unit(precision, time, looks_like):
     (rejected,) = decode(b"m v=1 %d" % time, precision).rejected
     assert rejected.code == "time-unit"
     assert f"looks like {looks_like}" in rejected.reason
-    assert f"add ?precision={looks_like} " in rejected.reason
+    assert f", or add ?precision={looks_like}." in rejected.reason
 
 
 def test_a_rejected_line_leaves_nothing():

@@ -62,7 +62,7 @@ class Decoded:
     ``counted`` says what places count: readings from 0 (``index``), or lines from 1 (``line``; one may hold several).
     ``at_us`` is µs since 1970 UTC, or :data:`NO_TIME`. ``skipped`` counts what was well-formed and is no reading (a
     text, an unknown value). ``described`` is by code. ``unit`` is that of integer times (``s``, ``ms``, ``us`` or
-    ``ns``), which may be labelled wrong; None where times are texts.
+    ``ns``), which may be labelled wrong; None where times are texts. ``unit_asked`` says that ``?precision`` gave it.
     """
 
     keys: list[SeriesKey]
@@ -75,6 +75,7 @@ class Decoded:
     described: Mapping[str, Described] = field(default_factory=dict)
     counted: Literal["index", "line"] = "index"
     unit: str | None = None
+    unit_asked: bool = False
 
     def __len__(self) -> int:
         return len(self.values)

@@ -264,12 +264,14 @@ def parse_bound(text: str, now_us: int, *, place: Place = ("query",)) -> int:
 
 
 @overload
-def from_unit(time: int, precision: str) -> int: ...
+def from_unit(time: int, precision: str, *, asked: bool = ...) -> int: ...
 @overload
-def from_unit(time: NDArray[np.integer], precision: str) -> NDArray[np.int64]: ...
-def from_unit(time: int | NDArray[np.integer], precision: str) -> int | NDArray[np.int64]:
+def from_unit(time: NDArray[np.integer], precision: str, *, asked: bool = ...) -> NDArray[np.int64]: ...
+def from_unit(
+    time: int | NDArray[np.integer], precision: str, *, asked: bool = False
+) -> int | NDArray[np.int64]:
     """Integers since 1970 in ``s``, ``ms``, ``us`` or ``ns`` (floored). An array's error names the row as
-    place.
+    place. ``asked``: the door has a parameter ``precision``.
     """
     if precision not in _PRECISION:
         raise InvalidInputError(
@@ -279,12 +281,12 @@ def from_unit(time: int | NDArray[np.integer], precision: str) -> int | NDArray[
         )
     times, per = _PRECISION[precision]
     if isinstance(time, int):
-        return _check_unit(time * times // per, time, precision)
+        return _check_unit(time * times // per, time, precision, asked=asked)
     # Compared in the unit it came in, so that nothing overflows before it is refused.
     outside = (time < -(-AT_FIRST_US * per // times)) | (time > ((AT_LAST_US + 1) * per - 1) // times)
     if outside.any():
         row = int(np.argmax(outside))
-        _check_unit(AT_LAST_US + 1, int(time[row]), precision, place=(row,))
+        _check_unit(AT_LAST_US + 1, int(time[row]), precision, place=(row,), asked=asked)
     scaled = time.astype(np.int64)
     return scaled // per if per > 1 else scaled * times
 
@@ -303,23 +305,26 @@ def looks_like(time: int) -> str | None:
     return None
 
 
-def mistaken_unit(unit: str, other: str, *, place: Place = ("body",)) -> InvalidInputError:
-    """For a time that is labelled with one unit and is of this century in another."""
+_UNIT_WORDS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+def mistaken_unit(unit: str, other: str, *, asked: bool, place: Place = ("body",)) -> InvalidInputError:
+    """For a time that is labelled with one unit and is of this century in another. ``asked``: see :func:`from_unit`."""
+    advice = f", or add ?precision={other}" if asked else ""
     return InvalidInputError(
         "time-unit",
-        f"The time is said to be in {unit} and looks like {other}: send {unit}, or add ?precision={other} where the"
-        " door takes it (line protocol, plain numbers, JSON, CSV).",
+        f"The time is said to be in {unit} and looks like {other}: send {_UNIT_WORDS[unit]}{advice}.",
         place=place,
     )
 
 
-def _check_unit(us: int, time: int, precision: str, *, place: Place = ("body",)) -> int:
+def _check_unit(us: int, time: int, precision: str, *, place: Place = ("body",), asked: bool = False) -> int:
     """:func:`check_range`, and what the integer looks like where it is out of it."""
     if AT_FIRST_US <= us <= AT_LAST_US:
         return us
     other = looks_like(time)
     if other is not None and other != precision:
-        raise mistaken_unit(precision, other, place=place)
+        raise mistaken_unit(precision, other, asked=asked, place=place)
     return check_range(us, place=place)
 
 

@@ -55,7 +55,7 @@ class Admission:
             return
         if unit is not None and not rules.trusted:
             for other, rows in wrong_units(at_us, unit):
-                self._refuse_all(rows, mistaken_unit(unit, other))
+                self._refuse_all(rows, mistaken_unit(unit, other, asked=self._decoded.unit_asked))
         if rules.future_us_max is not None:
             last = now_us + rules.future_us_max
             if int(at_us.max()) > last:

@@ -70,6 +70,7 @@ class Lines:
             skipped=skipped,
             counted="line",
             unit=line_protocol.told(unit),
+            unit_asked=True,
         )
 
     def kept(self) -> tuple[int, int]:

@@ -25,14 +25,20 @@ def too_many(readings_max: int) -> TooLargeError:
 
 
 class Gathered:
-    """``counted`` and ``unit`` are as in :class:`Decoded`; a ``row`` is a place in the request."""
+    """``counted``, ``unit`` and ``unit_asked`` are as in :class:`Decoded`; a ``row`` is a place in the request."""
 
     def __init__(
-        self, readings_max: int, *, counted: Literal["index", "line"] = "index", unit: str | None = None
+        self,
+        readings_max: int,
+        *,
+        counted: Literal["index", "line"] = "index",
+        unit: str | None = None,
+        unit_asked: bool = False,
     ) -> None:
         self._readings_max = readings_max
         self._counted: Literal["index", "line"] = counted
         self._unit = unit
+        self._unit_asked = unit_asked
         self._keys: list[SeriesKey] = []
         self._places: dict[SeriesKey | int, int] = {}
         self._key_index: list[int] = []
@@ -137,4 +143,5 @@ class Gathered:
             self._described,
             self._counted,
             self._unit,
+            self._unit_asked,
         )

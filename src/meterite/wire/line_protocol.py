@@ -178,7 +178,7 @@ class _Lines:
     def __init__(self, body: bytes, unit: str, readings_max: int, known: Known) -> None:
         self._body = body
         self._unit = unit
-        self._gathered = Gathered(readings_max, counted="line", unit=told(unit))
+        self._gathered = Gathered(readings_max, counted="line", unit=told(unit), unit_asked=True)
         self._places: dict[bytes, int] = {}
         self._wide: dict[tuple[bytes, tuple[bytes, ...]], list[int]] = {}
         self._known = known
@@ -252,7 +252,9 @@ class _Lines:
         at_us = time * times // per
         if AT_FIRST_US <= at_us <= AT_LAST_US:
             return at_us
-        return from_unit(time, unit) if unit in _MISTAKABLE else check_range(at_us)  # says what it looks like
+        return (
+            from_unit(time, unit, asked=True) if unit in _MISTAKABLE else check_range(at_us)
+        )  # and what it looks like
 
     # ------------------------------------------------------------------------------------------------
     # The exact way.

@@ -37,7 +37,7 @@ def decode_plain(
         from_unit(0, precision)
     if body.count(b"\n") > 2 * readings_max + _LINES_FREE:  # empty lines cost time, too
         raise too_many(readings_max)
-    gathered = Gathered(readings_max, counted="line", unit=precision)
+    gathered = Gathered(readings_max, counted="line", unit=precision, unit_asked=True)
     key = gathered.key(code, dict(labels))
     lines = _lines(body)
     if not lines:

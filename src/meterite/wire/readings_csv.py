@@ -54,7 +54,7 @@ def decode_csv(
     rows = _rows(_text(body))
     _, names = next(rows, (1, []))
     header = _header(names, metric)
-    gathered = Gathered(readings_max, counted="line", unit=precision)
+    gathered = Gathered(readings_max, counted="line", unit=precision, unit_asked=True)
     table = _Table(header, gathered, precision)
     for line, fields in rows:
         try:

@@ -68,7 +68,7 @@ def exact_time(value: object, precision: str | None) -> int:
         raise InvalidInputError(
             "time-invalid", "For integer times say ?precision=s, ms, us or ns.", place=place
         )
-    return from_unit(value, precision)
+    return from_unit(value, precision, asked=True)
 
 
 def text_time(text: str, precision: str | None) -> int:
@@ -100,7 +100,7 @@ class ExactRows:
         self._precision = precision
         self._readings_max = readings_max
         self._written: dict[tuple[object, ...], SeriesKey] = {}
-        self._gathered = Gathered(readings_max, unit=precision)
+        self._gathered = Gathered(readings_max, unit=precision, unit_asked=True)
         self.count = 0
         self.where = ""
 

@@ -174,7 +174,7 @@ def _decode_entries(
     if count > readings_max:
         raise too_many(readings_max)
     at_us = _at_us(flat_times, precision)
-    return Decoded(keys, key_index, at_us, np.array(flat, np.float64), unit=precision)
+    return Decoded(keys, key_index, at_us, np.array(flat, np.float64), unit=precision, unit_asked=True)
 
 
 def _times_of(times: list[Any], counts: list[int]) -> Iterator[Any]:
@@ -221,7 +221,7 @@ def _at_us(times: list[Any], precision: str | None) -> NDArray[np.int64]:
         return (
             np.array(times, np.int64)
             if precision is None
-            else from_unit(np.array(times, np.int64), precision)
+            else from_unit(np.array(times, np.int64), precision, asked=True)
         )
     if kinds == {str}:
         return parse_many(times)
