@@ -16,6 +16,7 @@ import numpy as np
 from meterite.model.columns import Batch
 from meterite.model.errors import ConflictError, NotFoundError
 from meterite.model.metric import SERIES_ORDINAL_BITS, MetricState
+from meterite.model.time import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ SERIES_BYTES_KEPT: Final = 512 * 1024 * 1024
 REQUEST_NAMES_KEPT: Final = 1_000_000
 """Of keys and labels, whose lengths would cost more to count than they are worth."""
 LOAD_TRIES: Final = 10
+PREFIXES_SHOWN: Final = 3
 PORTION: Final = 5000
 """As many of a request's names are looked up, or kept, until other requests have their turn."""
 
@@ -223,11 +225,15 @@ def no_metric(code: str) -> NotFoundError:
     )
 
 
-def not_made(code: str) -> NotFoundError:
-    """Where readings were pushed that may not make it."""
+def not_made(code: str, prefixes: Sequence[str]) -> NotFoundError:
+    """Where readings were pushed that may not make it: only metrics whose codes begin with one of ``prefixes``."""
+    shown = [excerpt(prefix) for prefix in prefixes[:PREFIXES_SHOWN]]
+    if len(prefixes) > PREFIXES_SHOWN:
+        shown.append(f"{len(prefixes) - PREFIXES_SHOWN} more")
+    which = f"those alone be made whose codes begin with {' or '.join(shown)}" if shown else "none be made"
     return NotFoundError(
         "metric-not-found",
-        f"There is no metric {code[:200]!r}, and auto_create lets none be made; make it with POST /metric/.",
+        f"There is no metric {code[:200]!r}, and auto_create lets {which}; make it with POST /metric/.",
     )
 
 

@@ -55,7 +55,7 @@ class Service:
         self._group = GroupCommit(self._commit, settings.queue_bytes_max)
         rules = Rules(
             times=TimeRules(future_us_max=settings.future_us_max(), trusted=settings.trust_timestamps),
-            may_make=settings.auto_create.allows,
+            auto_create=settings.auto_create,
         )
         self.recorder = Recorder(self.store, self.catalog, self._group, self.lanes, self.store.clock, rules)
         self.selector = Selector(self.store, self.catalog, self.lanes)

@@ -74,9 +74,18 @@ def test_prefixes_by_org(client):
     """Those that an org may make; others none."""
     receipt = push(client, row("app_a"), row("web_a"), row("host_"), partial="accept")
     assert (receipt["accepted"], refused(receipt)) == (2, [(1, "metric-not-found")])
+    assert "codes begin with 'app_' or 'host_'; make it" in receipt["rejected"][0]["reason"]
     assert codes(client) == ["app_a", "host_"]
     other = client.post("/readings", json=[row("app_a")], token="token-two")
     assert refused(other.json()) == [(0, "metric-not-found")]
+    assert "auto_create lets none be made" in other.json()["rejected"][0]["reason"]
+
+
+@pytest.mark.parametrize("settings", [{"auto_create": '["a", "b", "c", "d", "e"]'}])
+def test_many_prefixes(client):
+    """Some are told, and how many more there are."""
+    (rejected,) = push(client, row("x"), status=422)["rejected"]
+    assert "codes begin with 'a' or 'b' or 'c' or 2 more; make it" in rejected["reason"]
 
 
 def test_refused_whole_makes_nothing(client):

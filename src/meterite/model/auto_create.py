@@ -20,7 +20,10 @@ class AutoCreate:
     others: tuple[str, ...] = ON
 
     def allows(self, org: str, code: str) -> bool:
-        return code.startswith(self.by_org.get(org, self.others))
+        return code.startswith(self.prefixes(org))
+
+    def prefixes(self, org: str) -> tuple[str, ...]:
+        return self.by_org.get(org, self.others)
 
     @staticmethod
     def of(value: object) -> AutoCreate:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from meterite.model.auto_create import AutoCreate
     from meterite.model.columns import Decoded
     from meterite.model.errors import MeteriteError
 
@@ -34,10 +35,10 @@ class TimeRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the settings say about readings that come in. ``may_make``: of an org and a code."""
+    """What the settings say about readings that come in."""
 
     times: TimeRules
-    may_make: Callable[[str, str], bool]
+    auto_create: AutoCreate
 
 
 class Admission:

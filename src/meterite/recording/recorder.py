@@ -303,8 +303,8 @@ class Recorder:
         for n in keys:
             code = decoded.keys[n].code
             known = metrics[code]
-            if known is None and not self._rules.may_make(org, code):
-                errors[n] = not_made(code)
+            if known is None and not self._rules.auto_create.allows(org, code):
+                errors[n] = not_made(code, self._rules.auto_create.prefixes(org))
             elif known is not None and not known.metric.active:
                 errors[n] = inactive()
         return errors
