@@ -366,7 +366,7 @@ async def _tell(service, receiver):
 
 
 async def _rest(statements, handlers):
-    """A look asks what is newest, by three statements, and of each handler what is due."""
+    """A look asks what is newest, by four statements at most, and of each handler what is due."""
     await asyncio.sleep(1)  # the last results are stored
     statements.seen.clear()
     before_s = used_s("meterite-dispatch")
@@ -377,7 +377,7 @@ async def _rest(statements, handlers):
     assert QUIET_S - 1 <= asked["BEGIN"] / (1 + handlers) <= QUIET_S + 1
     looks = asked["BEGIN"] // (1 + handlers)
     assert {statement.split()[0] for statement in asked} == {"BEGIN", "SELECT", "COMMIT"}
-    assert sum(asked.values()) == 3 * asked["BEGIN"] + 2 * looks
+    assert sum(asked.values()) <= 3 * asked["BEGIN"] + 3 * looks
     assert used < QUIET_S / 100
     assert {name for name, _ in statements.seen} <= {"meterite-dispatch", "meterite-upkeep"}
 

@@ -26,6 +26,9 @@ APP = "meterite.app:app"
 HTTP = "meterite.api.fast_door:FastDoor"  # uvicorn's httptools, with a door of our own before it
 IN_FLIGHT_SECONDS = 8  # of the 10 s that a stop may take; the rest is for the last commit
 LEFT_BEHIND_SECONDS = 0.5
+HUNG_SECONDS = (
+    10  # a worker on a machine that is very busy was killed for 5; so long a stop may wait for a hung one
+)
 STARTUP_FAILURE = 3  # uvicorn's exit status where the app didn't start
 
 _OURS = re.compile(rf"{re.escape(MeteriteError.__module__)}\.\w+: (.*)")
@@ -116,6 +119,7 @@ def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
             server_header=False,
             date_header=True,
             timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
+            timeout_worker_healthcheck=HUNG_SECONDS,
         )
     except SystemExit as stopped:
         if stopped.code == STARTUP_FAILURE and StartErrors.seen:
