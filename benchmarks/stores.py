@@ -118,6 +118,6 @@ def catalog_on(store: SqliteStore, lanes: Lanes) -> Catalog:
 
 def recorder_on(store: SqliteStore, lanes: Lanes) -> tuple[GroupCommit, Recorder]:
     """What records on a store, by the settings' defaults; the first is to be closed."""
-    rules = Rules(times=TimeRules(future_us_max=DAY_US), may_make=AutoCreate().allows)
+    rules = Rules(times=TimeRules(future_us_max=DAY_US), auto_create=AutoCreate())
     group = GroupCommit(store.commit, 64 << 20)
     return group, Recorder(store, catalog_on(store, lanes), group, lanes, store.clock, rules)
