@@ -130,7 +130,7 @@ def test_another_orgs_event_is_none(client, method, path):
 
     assert said(foreign, id_) == said(nobodys, NO_EVENT)
     assert client.get(f"/events/{id_}").json() == event | {"deliveries": []}
-    assert client.get("/events", token="token-two").json() == {"events": [], "next": None}
+    assert client.get("/events", token="token-two").json()["events"] == []
     assert client.get("/alerts", token="token-two").json() == {"alerts": [], "next": None}
 
 
