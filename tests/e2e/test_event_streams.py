@@ -120,16 +120,21 @@ def test_cut_connections_lose_nothing(start, workers):
     writer = server.client()
     make(writer, "M1")
     told, last_id = [], None
-    done = threading.Event()
+    done, often_cut = threading.Event(), threading.Event()
     rng = random.Random(4)
+    written = itertools.count()
 
     def write():
-        for n in range(250):
-            cross(writer, "M1", 11 + n)
+        for n in range(5000):
+            if n >= 250 and often_cut.is_set():
+                break
+            cross(writer, "M1", 11 + next(written))
         done.set()
 
     thread = threading.Thread(target=write)
     for turn in itertools.count():
+        if turn > 5:
+            often_cut.set()
         stream = Stream(server.client(), last_id=last_id)
         if turn == 0:
             thread.start()
@@ -148,7 +153,7 @@ def test_cut_connections_lose_nothing(start, workers):
             break
     thread.join()
     assert told == expected
-    assert len(expected) == 250
+    assert len(expected) == next(written)
     assert turn > 5
 
 
